@@ -1,0 +1,88 @@
+"""What is kept of a run: plain JSON with its environment, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from spikeproof.errors import Refusal
+
+SCHEMA = 1
+PACKAGES = ("spikeproof", "torch", "numpy", "safetensors", "scikit-learn")
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets ``write`` fill a neighbour of ``path`` and moves it there in one step.
+
+    Whatever happens (an exception, a full disk, a kill), ``path`` holds its old or its new
+    content. Only a kill can leave the neighbour, whose name ends in ``.part``, behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a record; infinite and missing numbers are refused, for JSON has none."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a record back."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise Refusal(
+            f"{path} is not a record: {error}; it must be JSON as spikeproof wrote it; "
+            "take an unchanged copy or run the command again"
+        ) from None
+    if not isinstance(value, dict):
+        raise Refusal(
+            f"{path} holds a {type(value).__name__}; a record is a JSON object; "
+            "take an unchanged copy or run the command again"
+        )
+    return value
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a figure depends on beside the code: versions, processor, operating system."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "command": ["spikeproof", *sys.argv[1:]],
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
