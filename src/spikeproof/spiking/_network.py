@@ -1,0 +1,64 @@
+"""A whole network: entrance, layers, logits; and the activations of its analog twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from typing_extensions import override
+
+from spikeproof.shapes import Logits
+from spikeproof.spiking._encoders import Encode
+from spikeproof.spiking._neurons import Spiking
+
+
+class SpikingNetwork(nn.Module):
+    """Maps what a sensor delivers to logits (B, K), their mean over time.
+
+    ``layers`` is any module of plain ``torch.nn`` layers and ``Spiking`` ones, on (T*B, ...).
+    Everything before the first neuron runs once per sample under a static encoder.
+    """
+
+    def __init__(self, encode: Encode, layers: nn.Module) -> None:
+        super().__init__()
+        self.encode = encode
+        self.layers = layers
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Returns the logits of every step, (T, B, K)."""
+        return self.layers(self.encode(x)).unflatten(0, (-1, len(x)))
+
+    @override
+    def forward(self, x: Tensor) -> Logits:
+        return self.steps(x).mean(0)
+
+
+class Analog(nn.Module):
+    """What a layer of neurons becomes in the analog twin: its rate, ``f(current / theta)``."""
+
+    def __init__(self, neurons: Spiking, levels: int | None = None) -> None:
+        super().__init__()
+        self.neurons = neurons
+        self.levels = levels
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        x = x / self.neurons.theta
+        return torch.relu(x) if self.levels is None else _ClipFloor.apply(x, self.levels)
+
+
+class _ClipFloor(torch.autograd.Function):
+    """``floor(levels clip(x, 0, 1) + 1/2) / levels``; its slope is the clip's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, levels: int) -> Tensor:
+        ctx.save_for_backward((x >= 0) & (x <= 1))
+        return torch.floor(levels * x.clamp(0, 1) + 0.5) / levels
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return d_y * inside, None

@@ -1,0 +1,124 @@
+"""Neurons as values, and the layer that runs them over a whole spike train from rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from spikeproof.errors import Refusal
+from spikeproof.shapes import Folded, Membrane, Train
+from spikeproof.spiking._kernels import integrate_and_fire
+from spikeproof.spiking._rules import BPTT, Memory, Rule
+
+
+@dataclass(frozen=True)
+class LIF:
+    """A leaky integrate-and-fire neuron: ``u <- tau u + x``, a spike where ``u >= theta``."""
+
+    tau: float = 0.5
+    theta: float = 1.0
+    reset: Literal["hard", "soft"] = "hard"
+    rule: Rule = field(default_factory=BPTT)  # the gradient that training uses
+    learn_theta: bool = False
+    learn_tau: bool = False
+    floor: float = 0.03  # of a learned threshold, at every forward pass (paper B)
+    kind: Literal["lif", "if"] = "lif"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tau <= 1:
+            raise Refusal(
+                f"tau is {self.tau}; the leak keeps a share between 0 and 1 of the membrane; "
+                "take 1 for no leak (a time constant t in steps is tau = 1 - 1/t)"
+            )
+        if not (math.isfinite(self.theta) and self.theta >= self.floor > 0):
+            raise Refusal(
+                f"theta is {self.theta} and floor {self.floor}; a threshold is finite, its floor "
+                "positive, and it starts no lower than that; take theta 1.0 and floor 0.03"
+            )
+        if self.reset not in ("hard", "soft"):
+            raise Refusal(f"reset is {self.reset!r}; it is 'hard' or 'soft'; choose one")
+
+
+@dataclass(frozen=True)
+class IF(LIF):
+    """An integrate-and-fire neuron: LIF without leak."""
+
+    tau: float = 1.0
+    kind: Literal["lif", "if"] = "if"
+
+
+class Spiking(nn.Module):
+    """A layer of neurons: currents of T steps to spikes of T steps, starting at rest.
+
+    Time is folded into the batch, (T*B, *F). The layer that ``opens_time`` takes one current per
+    sample, (B, *F), and holds it for T steps: what lies before it is computed once.
+    """
+
+    def __init__(self, neuron: LIF, steps: int, *, opens_time: bool = False) -> None:
+        super().__init__()
+        if steps < 1:
+            raise Refusal(f"T is {steps}; a spike train has at least one step; take T = 4")
+        self.neuron = neuron
+        self.rule: Rule = neuron.rule
+        self.T = steps
+        self.opens_time = opens_time
+        self.memory: Memory | None = None
+        self.smooth = False
+        self.learned = nn.ParameterDict()
+        if neuron.learn_theta:
+            self.learned["theta"] = nn.Parameter(torch.tensor(float(neuron.theta)))
+        if neuron.learn_tau:
+            self.learned["tau"] = nn.Parameter(torch.tensor(float(neuron.tau)))
+
+    @property
+    def theta(self) -> Tensor | float:
+        """The threshold in force, never below its floor."""
+        if "theta" in self.learned:
+            return self.learned["theta"].clamp_min(self.neuron.floor)
+        return self.neuron.theta
+
+    @property
+    def tau(self) -> Tensor | float:
+        """The leak in force, never outside 0..1."""
+        return self.learned["tau"].clamp(0, 1) if "tau" in self.learned else self.neuron.tau
+
+    def unfolded(self, x: Folded) -> Train:
+        """Returns the layer's input as currents over time."""
+        if self.opens_time:
+            return x.expand(self.T, *x.shape)
+        if len(x) % self.T:
+            raise Refusal(
+                f"a layer of T = {self.T} steps got {len(x)} rows; time is folded into the batch, "
+                "so their number is a multiple of T; build or view the model with the T of its "
+                "input (over_time)"
+            )
+        return x.unflatten(0, (self.T, -1))
+
+    def run(self, current: Train, membrane: Membrane | None = None) -> tuple[Train, Membrane]:
+        """Returns spikes and membrane; hand the membrane on to continue where this call ended."""
+        low = current.dtype if current.dtype in (torch.bfloat16, torch.float16) else None
+        spikes, after = integrate_and_fire(
+            current if low is None else current.float(),  # a membrane sums T currents
+            membrane,
+            self.theta,
+            self.tau,
+            hard=self.neuron.reset == "hard",
+            rule=self.rule,
+            memory=self.memory,
+            smooth=self.smooth,
+        )
+        return (spikes if low is None else spikes.to(low)), after
+
+    @override
+    def forward(self, x: Folded) -> Folded:
+        spikes, _ = self.run(self.unfolded(x))
+        return spikes.flatten(0, 1)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"{self.neuron}, T={self.T}" + (", opens_time" if self.opens_time else "")

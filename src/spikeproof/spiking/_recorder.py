@@ -1,0 +1,93 @@
+"""A recorder of spikes and gradients that leaves no hook behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.spiking._neurons import Spiking
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """Statistics of the gradient at a layer's current, one number per sample."""
+
+    zeros: Tensor  # share of entries that are exactly 0
+    l1: Tensor
+    l2: Tensor
+    largest: Tensor
+
+
+@dataclass(eq=False)
+class LayerRecord:
+    """What one layer did, one number per sample, in the order in which samples came."""
+
+    T: int
+    neurons: int = 0
+    _spikes: list[Tensor] = field(default_factory=list)
+    _gradients: list[Tensor] = field(default_factory=list)
+
+    @property
+    def spikes(self) -> Tensor:
+        """Spikes of every sample over all neurons and steps."""
+        return torch.cat(self._spikes)
+
+    @property
+    def rate(self) -> Tensor:
+        """Spikes per neuron and step of every sample, between 0 and 1."""
+        return self.spikes / (self.T * max(self.neurons, 1))
+
+    @property
+    def gradient(self) -> Gradient:
+        """Statistics of every backward pass that reached the layer, in their order."""
+        zeros, l1, l2, largest = torch.cat(self._gradients, 1)
+        return Gradient(zeros, l1, l2, largest)
+
+
+@contextmanager
+def recorded(model: nn.Module, *, gradients: bool = False) -> Iterator[Mapping[str, LayerRecord]]:
+    """Records every layer of neurons in the block, by its name in the model.
+
+    Gradients are those of whatever backward pass runs inside the block; a sample's numbers do
+    not depend on its batch as long as the loss is a sum over samples.
+    """
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, Spiking)}
+    records = {name: LayerRecord(layer.T) for name, layer in layers.items()}
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.register_forward_hook(_count(records[name])).remove)
+            if gradients:
+                watch = _watch(records[name], hooks)
+                hooks.callback(layer.register_forward_pre_hook(watch).remove)
+        yield records
+
+
+def _count(record: LayerRecord) -> Callable[[Spiking, Any, Tensor], None]:
+    def hook(layer: Spiking, _: Any, output: Tensor) -> None:
+        spikes = output.detach().unflatten(0, (layer.T, -1))
+        record.T, record.neurons = layer.T, spikes[0, 0].numel()
+        record._spikes.append(spikes.sum(0).flatten(1).sum(1).double().cpu())
+
+    return hook
+
+
+def _watch(record: LayerRecord, hooks: ExitStack) -> Callable[[Spiking, tuple[Tensor]], None]:
+    def hook(layer: Spiking, inputs: tuple[Tensor]) -> None:
+        (x,) = inputs
+        if x.requires_grad:
+            steps = 1 if layer.opens_time else layer.T
+            hooks.callback(x.register_hook(lambda g: _measure(record, g, steps)).remove)
+
+    return hook
+
+
+def _measure(record: LayerRecord, gradient: Tensor, steps: int) -> None:
+    g = gradient.detach().unflatten(0, (steps, -1)).transpose(0, 1).flatten(1).double()
+    size = g.abs()
+    rows = (g.eq(0).double().mean(1), size.sum(1), g.norm(dim=1), size.amax(1))
+    record._gradients.append(torch.stack(rows).cpu())

@@ -1,0 +1,197 @@
+"""Views: other eyes on the same weights.
+
+A view is a copy of a model's structure whose parameters and buffers are the model's own tensors.
+What a view changes (the gradient rule, T, the source of noise, the state at the start) lives in
+the copy and dies with it: the model cannot keep a trace, whatever happens.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from spikeproof.errors import Refusal
+from spikeproof.shapes import Folded
+from spikeproof.spiking._encoders import Averaged, Direct, Encode
+from spikeproof.spiking._network import Analog, SpikingNetwork
+from spikeproof.spiking._neurons import Spiking
+from spikeproof.spiking._rules import BPTT, CBA, Memory, Rule
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def seen_through(model: nn.Module, rule: Rule | CBA) -> nn.Module:
+    """Returns a view of the model whose backward pass follows ``rule``.
+
+    Its logits are the model's, bit for bit; only ``CBA`` has a forward pass of its own.
+    """
+    view = _same_weights(model)
+    if isinstance(rule, CBA):
+        return _analog(view, rule)
+    for layer in _neurons(view):
+        layer.rule = rule
+        layer.memory = rule.memory()
+    return view
+
+
+def smoothed(model: nn.Module) -> nn.Module:
+    """Returns a view that fires the surrogate's primitive: a smooth network, truly differentiable.
+
+    Its reset is differentiated, so its gradient is the derivative of what it computes.
+    """
+    view = _same_weights(model)
+    for layer in _neurons(view):
+        if not isinstance(layer.rule, BPTT):
+            raise Refusal(
+                f"a smooth network needs a surrogate's curve, but the rule is {layer.rule}; "
+                "view the model through BPTT first"
+            )
+        layer.rule, layer.smooth = replace(layer.rule, detach_reset=False), True
+    return view
+
+
+def over_time(model: nn.Module, steps: int) -> nn.Module:
+    """Returns a view of the model that runs this many steps."""
+    if steps < 1:
+        raise Refusal(f"T is {steps}; a spike train has at least one step; take T = 4")
+    view = _same_weights(model)
+    for layer in _neurons(view):
+        layer.T = steps
+    for entrance in _entrances(view):
+        entrance.T = steps
+    return view
+
+
+def drawing_from(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Returns a view of a stochastic model whose noise comes from ``generator``."""
+    view = _same_weights(model)
+    for entrance in _entrances(view):
+        entrance.generator = generator
+    return view
+
+
+def keep_samples(view: nn.Module, index: Tensor) -> None:
+    """Tells an adaptive rule that only these samples go on, in this order."""
+    for memory in _memories(view):
+        memory.keep(index)
+
+
+def forget(view: nn.Module) -> None:
+    """Clears what an adaptive rule remembers, as a new batch needs."""
+    for memory in _memories(view):
+        memory.forget()
+
+
+@contextmanager
+def unobserved(view: nn.Module) -> Iterator[None]:
+    """Lets an adaptive rule use its memory and not change it: the further draws of an EOT step."""
+    memories = list(_memories(view))
+    before = [memory.frozen for memory in memories]
+    try:
+        for memory in memories:
+            memory.frozen = True
+        yield
+    finally:
+        for memory, frozen in zip(memories, before, strict=True):
+            memory.frozen = frozen
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a stream stands: how many steps have passed, and every layer's membrane."""
+
+    elapsed: int = 0
+    membranes: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def stream(
+    model: SpikingNetwork, x: Tensor, steps: int, state: State | None = None
+) -> tuple[Tensor, State]:
+    """Returns the logits of the next ``steps`` steps (steps, B, K), and the state after them.
+
+    Images are given whole at every call, event frames as the part that has arrived. With norms
+    in eval mode, the parts add up to what the whole gives at once.
+    """
+    state = state or State()
+    view = _same_weights(model)
+    stop = state.elapsed + steps
+    if view.encode.encoder.events:
+        view.encode.T = steps
+    elif stop > view.encode.T:
+        raise Refusal(
+            f"step {stop} of a code of T = {view.encode.T} steps; an encoded image ends there; "
+            "view the model with a larger T (over_time)"
+        )
+    else:
+        view.encode.window = slice(state.elapsed, stop)
+    after: dict[str, Tensor] = {}
+    for name, layer in _named_neurons(view):
+        layer.T = steps
+        view.set_submodule(name, _Continued(layer, name, state.membranes, after))
+    return view.steps(x), State(stop, after)
+
+
+class _Continued(nn.Module):
+    """A layer that starts at the membrane it is given and leaves the one it ends with."""
+
+    def __init__(
+        self, layer: Spiking, name: str, before: Mapping[str, Tensor], after: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.layer, self.name, self.before, self.after = layer, name, before, after
+
+    @override
+    def forward(self, x: Folded) -> Folded:
+        current = self.layer.unfolded(x)
+        spikes, self.after[self.name] = self.layer.run(current, self.before.get(self.name))
+        return spikes.flatten(0, 1)
+
+
+def _same_weights(model: Model) -> Model:
+    sources = (entrance.generator for entrance in _entrances(model))
+    shared = (*model.parameters(), *model.buffers(), *sources)
+    return copy.deepcopy(model, {id(thing): thing for thing in shared})
+
+
+def _analog(view: nn.Module, rule: CBA) -> nn.Module:
+    levels = rule.levels if rule.activation == "clip_floor" else None
+    for name, layer in _named_neurons(view):
+        view.set_submodule(name, Analog(layer, levels))
+    for entrance in _entrances(view):
+        if not entrance.encoder.analog:
+            entrance.mean, entrance.std = (
+                torch.zeros_like(entrance.mean),
+                torch.ones_like(entrance.std),
+            )
+        entrance.encoder = Averaged() if entrance.encoder.events else Direct()
+        entrance.T = 1
+    return view
+
+
+def _neurons(view: nn.Module) -> list[Spiking]:
+    return [layer for _, layer in _named_neurons(view)]
+
+
+def _named_neurons(view: nn.Module) -> list[tuple[str, Spiking]]:
+    layers = [(n, m) for n, m in view.named_modules() if isinstance(m, Spiking)]
+    if not layers:
+        raise Refusal(
+            f"{type(view).__name__} has no layer of spikeproof's neurons; a gradient rule, T and "
+            "state belong to those; build it with spikeproof.models or spikeproof.spiking.Spiking"
+        )
+    return layers
+
+
+def _entrances(view: nn.Module) -> list[Encode]:
+    return [module for module in view.modules() if isinstance(module, Encode)]
+
+
+def _memories(view: nn.Module) -> Iterator[Memory]:
+    return (m.memory for m in view.modules() if isinstance(m, Spiking) and m.memory is not None)
