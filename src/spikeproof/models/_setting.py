@@ -54,6 +54,8 @@ class Setting:
 class Architecture(ABC):
     """Numbers that make the layers of a network."""
 
+    kind: str
+
     @abstractmethod
     def layers(self, make: Parts) -> nn.Module:
         """Returns the layers from the first convolution to the logits, on (T*B, ...)."""

@@ -1,0 +1,34 @@
+"""The only place where a string becomes an object."""
+
+from spikeproof.catalogue._kinds import KINDS
+from spikeproof.catalogue._read import from_values, to_values
+from spikeproof.catalogue._recipe import (
+    Input,
+    Network,
+    Recipe,
+    Source,
+    Spec,
+    construct,
+    load_network,
+    read_data,
+    read_recipe,
+    read_spec,
+    specify,
+)
+
+__all__ = [
+    "KINDS",
+    "Input",
+    "Network",
+    "Recipe",
+    "Source",
+    "Spec",
+    "construct",
+    "from_values",
+    "load_network",
+    "read_data",
+    "read_recipe",
+    "read_spec",
+    "specify",
+    "to_values",
+]

@@ -1,0 +1,130 @@
+"""Plain values (from TOML or JSON) into frozen dataclasses, by way of pydantic.
+
+The dataclasses stay plain: for each one a pydantic model with the same fields is made, in which a
+field of an abstract kind becomes the union of what the catalogue allows, told apart by ``kind``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from spikeproof.catalogue._kinds import KINDS
+from spikeproof.errors import Refusal, nearest
+
+T = TypeVar("T")
+
+
+class _Mirror(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    source: ClassVar[Any]  # the dataclass that this is a mirror of
+
+
+def from_values(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Returns an object of this dataclass; every error is one sentence that begins with where."""
+    mirror = _mirror(cast("Any", cls))
+    try:
+        text = json.dumps(values)  # in JSON mode, a list may become a tuple and nothing else
+        return _object(mirror.model_validate_json(text))
+    except ValidationError as error:
+        raise Refusal(f"{where}: {_sentence(error, mirror)}") from None
+    except TypeError as error:
+        raise Refusal(f"{where}: {error}; write text, numbers, lists and tables") from None
+    except Refusal as error:
+        raise Refusal(f"{where}: {error}") from None
+
+
+def to_values(thing: Any) -> Any:
+    """Returns the plain values from which ``from_values`` makes the same object."""
+    if dataclasses.is_dataclass(thing):
+        return {f.name: to_values(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+    return [to_values(item) for item in thing] if isinstance(thing, tuple) else thing
+
+
+@functools.cache
+def _mirror(cls: Any) -> type[_Mirror]:
+    hints = get_type_hints(cls)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        # Which class was meant is known from its kind alone, so a kind has to be written.
+        if field.name == "kind":
+            fields["kind"] = (Literal[field.default], ...)
+            continue
+        required = field.default is field.default_factory is dataclasses.MISSING
+        fields[field.name] = (_annotation(hints[field.name]), ... if required else None)
+    mirror: type[_Mirror] = create_model(cls.__name__, __base__=_Mirror, **fields)
+    mirror.source = cls
+    return mirror
+
+
+def _annotation(hint: Any) -> Any:
+    members = next((members for kind, members in KINDS.items() if kind == hint), None)
+    if members is not None:
+        mirrors = tuple(_mirror(member) for member in members)
+        return Annotated[Union[mirrors], Field(discriminator="kind")]  # noqa: UP007  made at run time
+    return _mirror(hint) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else hint
+
+
+def _object(checked: _Mirror) -> Any:
+    given = {name: getattr(checked, name) for name in checked.model_fields_set}
+    return checked.source(
+        **{k: _object(v) if isinstance(v, _Mirror) else v for k, v in given.items()}
+    )
+
+
+def _sentence(error: ValidationError, mirror: type[_Mirror]) -> str:
+    first = error.errors(include_url=False)[0]
+    tags = [m.source.kind for m in _mirrors(mirror) if hasattr(m.source, "kind")]
+    path = [str(part) for part in first["loc"] if part not in tags]
+    name, value, context = ".".join(path) or "it", first["input"], first.get("ctx", {})
+    match first["type"]:
+        case "extra_forbidden":
+            return f"{name} is not known; {nearest(path[-1], _siblings(mirror, first['loc']))}"
+        case "missing":
+            return f"{name} is missing; it has no default; add it"
+        case "union_tag_not_found":
+            return f"{name} has no kind; {nearest('', _members(mirror, first['loc']))}"
+        case "union_tag_invalid":
+            known = nearest(str(context["tag"]), _members(mirror, first["loc"]))
+            return f"{name}.kind is {context['tag']!r}, which is not known; {known}"
+    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{name} is {_short(value)}; it must be {rule}; correct it"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _members(mirror: type[_Mirror], location: tuple[int | str, ...]) -> list[str]:
+    return [m.source.kind for m in _choices(_at(mirror, location[:-1]), location[-1])]
+
+
+def _siblings(mirror: type[_Mirror], location: tuple[int | str, ...]) -> list[str]:
+    return list(_at(mirror, location[:-1]).model_fields)
+
+
+def _at(mirror: type[_Mirror], location: tuple[int | str, ...]) -> type[_Mirror]:
+    choices: list[type[_Mirror]] = [mirror]
+    for part in location:
+        tagged = [c for c in choices if getattr(c.source, "kind", None) == part]
+        choices = tagged or [m for c in choices for m in _choices(c, part)]
+    return choices[0]
+
+
+def _choices(mirror: type[_Mirror], name: int | str) -> list[type[_Mirror]]:
+    annotation = mirror.model_fields[str(name)].annotation
+    arms = get_args(annotation) or (annotation,)
+    return [arm for arm in arms if isinstance(arm, type) and issubclass(arm, _Mirror)]
+
+
+def _mirrors(mirror: type[_Mirror]) -> Iterator[type[_Mirror]]:
+    for name in mirror.model_fields:
+        for child in _choices(mirror, name):
+            yield child
+            yield from _mirrors(child)

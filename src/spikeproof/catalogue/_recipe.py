@@ -1,0 +1,199 @@
+"""A recipe: one file that says what is trained on what, and how."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from spikeproof.catalogue._read import from_values
+from spikeproof.data import Augmentation, Dataset, load, read_path, subset
+from spikeproof.errors import Refusal
+from spikeproof.models import Architecture, Setting, build
+from spikeproof.records import read_json
+from spikeproof.spiking import IF, LIF, Direct, Encoder, Frames, SpikingNetwork
+from spikeproof.training import CrossEntropy, Objective, Plan, load_weights
+
+SPEC = "spec.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which samples: a named set, or files of the user's in one of the formats that are read."""
+
+    name: str = "digits"
+    path: str = ""
+    format: str = ""
+    validation: float = 0.1  # share of the training samples that selects the model
+    limit: int = 0  # training samples used, 0 for all
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise Refusal(
+                f"data.validation is {self.validation}; it is the share of the training samples "
+                "that selects the model, between 0 and 1; take 0.1"
+            )
+        if self.limit < 0:
+            raise Refusal(f"data.limit is {self.limit}; it counts samples; take 0 for all")
+        if bool(self.path) != bool(self.format):
+            raise Refusal(
+                f"data.path is {self.path!r} and data.format {self.format!r}; files of your own "
+                "need both; add the missing one or give data.name alone"
+            )
+
+
+@dataclass(frozen=True)
+class Network:
+    """Time and neurons around an architecture; ``analog`` makes the ANN twin."""
+
+    T: int = 4
+    neuron: LIF = field(default_factory=IF)
+    encoder: Encoder = field(default_factory=Direct)
+    analog: bool = False
+
+    def __post_init__(self) -> None:
+        if self.T < 1:
+            raise Refusal(f"network.T is {self.T}; a spike train has at least one step; take 4")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a trained network."""
+
+    model: Architecture
+    train: Plan
+    data: Source = field(default_factory=Source)
+    network: Network = field(default_factory=Network)
+    objective: Objective = field(default_factory=CrossEntropy)
+    augment: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a trained network expects: the shape, the classes, the scale it was normalised by."""
+
+    channels: int
+    size: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """From what a checkpoint's network is built; written beside the weights."""
+
+    recipe: Recipe
+    input: Input
+    version: int = 1
+
+
+def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a TOML recipe and lays ``section.key=value`` over it."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal(f"{path} is not TOML: {error}; correct it there") from None
+    for override in overrides:
+        _lay(values, override)
+    return from_values(Recipe, values, str(path))
+
+
+def read_data(recipe: Recipe, root: Path) -> Dataset:
+    """Returns the recipe's samples; named sets are looked for under ``root``."""
+    source, seed = recipe.data, recipe.train.seed
+    if source.path:
+        dataset = read_path(
+            source.format,
+            Path(source.path),
+            steps=recipe.network.T,
+            validation=source.validation,
+            seed=seed,
+        )
+        if not isinstance(dataset, Dataset):
+            raise Refusal(
+                f"{source.path} holds a {type(dataset).__name__}; training needs labelled samples "
+                "in parts for training and test; give the folder of the whole set"
+            )
+    else:
+        dataset = load(
+            source.name, root, steps=recipe.network.T, validation=source.validation, seed=seed
+        )
+    if source.limit:
+        dataset = replace(dataset, train=subset(dataset.train, source.limit, seed=seed))
+    return dataset
+
+
+def specify(recipe: Recipe, dataset: Dataset) -> Spec:
+    """Returns how to build the network that the recipe means for this data set."""
+    channels, height, width = dataset.shape[-3:]
+    if height != width:
+        raise Refusal(
+            f"{dataset.name} has samples of {height}x{width}; networks take square ones; "
+            "crop or pad them first"
+        )
+    if not dataset.events:
+        std = tuple(s or 1.0 for s in dataset.std)
+        return Spec(recipe, Input(channels, height, dataset.classes, dataset.mean, std))
+    if not isinstance(recipe.network.encoder, Direct | Frames):
+        raise Refusal(
+            f"network.encoder is {recipe.network.encoder} and {dataset.name} holds event frames; "
+            "they are spikes already; leave network.encoder out"
+        )
+    recipe = replace(recipe, network=replace(recipe.network, encoder=Frames()))
+    return Spec(recipe, Input(channels, height, dataset.classes, (0.0,), (1.0,)))
+
+
+def construct(spec: Spec, seed: int = 0) -> SpikingNetwork:
+    """Returns the network of a spec with fresh weights."""
+    network = spec.recipe.network
+    setting = Setting(
+        channels=spec.input.channels,
+        size=spec.input.size,
+        classes=len(spec.input.classes),
+        T=network.T,
+        neuron=None if network.analog else network.neuron,
+        encoder=network.encoder,
+        mean=spec.input.mean,
+        std=spec.input.std,
+    )
+    return build(spec.recipe.model, setting, seed)
+
+
+def read_spec(folder: Path) -> Spec:
+    """Reads the spec of a run folder."""
+    return from_values(Spec, read_json(folder / SPEC), str(folder / SPEC))
+
+
+def load_network(folder: Path) -> SpikingNetwork:
+    """Returns the trained network of a run folder, in evaluation mode."""
+    model = construct(read_spec(folder))
+    load_weights(folder, model)
+    return model.eval()
+
+
+def _lay(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise Refusal(
+            f"{override!r} is not an override; it has the form section.key=value; "
+            "write for example train.epochs=5"
+        )
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise Refusal(
+                f"{override!r} goes through {key}, which holds a value; only sections have keys; "
+                "name the section that has it"
+            )
+    values[keys[-1]] = _literal(text.strip())
+
+
+def _literal(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # on a command line, text needs no quotes of its own

@@ -1,0 +1,158 @@
+"""The commands and their flags. Rooms are imported inside, so that ``--help`` needs no torch."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spikeproof import __version__
+from spikeproof.errors import Refusal
+
+app = typer.Typer(
+    help="Train, shrink, attack and explain robust spiking neural networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data = typer.Typer(help="What data sets are here, and whether they are whole.")
+app.add_typer(data, name="data", no_args_is_help=True)
+
+Recipe = Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/digits-tet.toml.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[section.key=value]...", help="Laid over the recipe.")
+]
+Root = Annotated[
+    Path,
+    typer.Option("--data-dir", envvar="SPIKEPROOF_DATA", help="The folder of the data sets."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is.")]
+Name = Annotated[str, typer.Argument(help="A named set, or the path of files with --format.")]
+Format = Annotated[
+    str, typer.Option(help="idx, cifar-binary, cifar-python, npz, folder, nmnist or aedat.")
+]
+
+
+def main() -> None:
+    """Runs the command line; what a user can mend costs one sentence and exit code 2."""
+    try:
+        app(prog_name="spikeproof")
+    except (Refusal, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        sys.stderr.write(f"spikeproof: {sentence(error)}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nspikeproof: stopped; what is finished is kept (see --resume)\n")
+        sys.exit(130)
+
+
+def sentence(error: Exception) -> str:
+    """Returns what is wrong and what to do about it, on one line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; take fewer samples (data.limit) or a smaller batch"
+    if isinstance(error, OSError) and error.strerror:
+        what = error.filename or "the disk"
+        remedies = {
+            errno.ENOENT: "it must exist; check the path",
+            errno.EACCES: "it must be readable and writable for you; change its permissions",
+            errno.ENOSPC: "files are written whole or not at all; free some space and run again",
+            errno.EISDIR: "a file is needed; name one inside it",
+            errno.ENOTDIR: "a folder is needed; check the path",
+        }
+        remedy = remedies.get(error.errno or 0, "the system must allow it; check path and disk")
+        return f"{what}: {error.strerror.lower()}; {remedy}"
+    return " ".join(str(error).split())
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Train, shrink, attack and explain robust spiking neural networks."""
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; runs/NAME of the recipe by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run was ended.")] = False,
+    data_dir: Root = Path("data"),
+    device: Device = "auto",
+) -> None:
+    """Train the network of a recipe, and test the weights that validation selected."""
+    from spikeproof.catalogue import read_recipe
+    from spikeproof.cli._train import train as run
+
+    run(
+        read_recipe(recipe, overrides or ()),
+        out or Path("runs") / recipe.stem,
+        data_dir,
+        device=device,
+        resume=resume,
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; the next free runs/demo by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run was ended.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Train a spiking network on real handwriting that comes along: no download, minutes."""
+    from spikeproof.cli._demo import demo as run
+
+    run(out, device=device, resume=resume)
+
+
+@app.command()
+def doctor(data_dir: Root = Path("data")) -> None:
+    """Tell what works on this machine: torch, compiler, GPU, extras, data."""
+    from spikeproof.cli._doctor import doctor as run
+
+    run(data_dir)
+
+
+@data.command("list")
+def list_sets(data_dir: Root = Path("data")) -> None:
+    """List the named sets and what is found of each."""
+    from spikeproof.cli._data import list_sets as run
+
+    run(data_dir)
+
+
+@data.command("check")
+def check_set(name: Name, data_dir: Root = Path("data"), format: Format = "") -> None:
+    """Read every sample of a set, compare counts and checksums; exit code 2 if it is damaged."""
+    from spikeproof.cli._data import check_set as run
+
+    run(name, data_dir, format)
+
+
+@data.command("show")
+def show_set(
+    name: Name,
+    data_dir: Root = Path("data"),
+    format: Format = "",
+    count: Annotated[int, typer.Option(min=1, max=12, help="How many samples.")] = 4,
+) -> None:
+    """Draw the first training samples in the terminal."""
+    from spikeproof.cli._data import show_set as run
+
+    run(name, data_dir, format, count)
