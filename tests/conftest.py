@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from spikeproof.cli import main
 from spikeproof.seeding import untouched
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +26,23 @@ def _global_generators_untouched():
         yield
 
 
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The command line: words to exit code, what was printed, and what was complained about."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["spikeproof", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        out = capsys.readouterr()
+        return code, " ".join(out.out.split()), out.err.strip()
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets: SPIKEPROOF_DATA, or ../shared/data, unpacked once."""
@@ -35,8 +54,6 @@ def real_data() -> Path:
     out = ROOT / ".data"
     out.mkdir(exist_ok=True)
     lock = out / ".lock"
-    import fcntl
-
     with lock.open("w") as held:  # two workers, one unpacking
         fcntl.flock(held, fcntl.LOCK_EX)
         done = out / ".unpacked"

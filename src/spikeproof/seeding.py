@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,7 +44,7 @@ def isolated(seed: int, *names: str | int) -> Iterator[None]:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Raises if the block changed a global generator of torch, numpy or the standard library."""
+    """Raises if the block changed a global generator of torch or numpy."""
     before = _global_states()
     yield
     changed = [name for name, state in _global_states().items() if state != before[name]]
@@ -58,5 +57,4 @@ def _global_states() -> dict[str, object]:
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": (name, np.asarray(keys).tobytes(), *rest),
-        "random": random.getstate(),
     }

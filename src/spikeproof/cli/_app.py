@@ -21,6 +21,8 @@ app = typer.Typer(
 data = typer.Typer(help="What data sets are here, and whether they are whole.")
 app.add_typer(data, name="data", no_args_is_help=True)
 
+INTERRUPTED = 130  # what the shell expects after Ctrl-C, and what typer makes of it
+
 Recipe = Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/digits-tet.toml.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[section.key=value]...", help="Laid over the recipe.")
@@ -45,9 +47,10 @@ def main() -> None:
             sys.exit(1)
         sys.stderr.write(f"spikeproof: {sentence(error)}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nspikeproof: stopped; what is finished is kept (see --resume)\n")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            sys.stderr.write("spikeproof: stopped; what is finished is kept (see --resume)\n")
+        raise
 
 
 def sentence(error: Exception) -> str:
@@ -68,7 +71,7 @@ def sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _version(value: bool) -> None:
+def _version(value: bool | None) -> None:
     if value:
         typer.echo(__version__)
         raise typer.Exit
@@ -77,8 +80,8 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = None,
 ) -> None:
     """Train, shrink, attack and explain robust spiking neural networks."""
 

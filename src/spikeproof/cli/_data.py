@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from spikeproof.cli._terminal import terminal
 from spikeproof.data import Dataset, Events, Split, check, inventory, load, read_path
 from spikeproof.errors import Refusal
 
@@ -23,18 +23,18 @@ def list_sets(root: Path) -> None:
         train, test = (f"{n:,}" for n in row.found) if row.found else ("-", "-")
         where = str(row.where or "embedded") if row.present else "absent"
         table.add_row(row.name, train, test, where, row.problem or row.note or "")
-    Console().print(table)
+    terminal().print(table)
 
 
 def check_set(name: str, root: Path, format: str) -> None:
     """Reads a set whole and prints counts and checksums; refuses one that is damaged."""
-    console = Console()
+    console = terminal()
     if format:
         console.print(f"{name}: {_described(read_path(format, Path(name)))}; it was read whole")
         return
     report = check(name, root)
     for checksum in report.checksums:
-        console.print(f"{checksum.file}: {checksum.verdict} ({checksum.found})", highlight=False)
+        console.print(f"{checksum.file}: {checksum.verdict} ({checksum.found})")
     if report.row.found:
         train, test = report.row.found
         console.print(f"{name}: {train:,} training and {test:,} test samples were read")
@@ -57,7 +57,7 @@ def show_set(name: str, root: Path, format: str, count: int) -> None:
         raise Refusal(
             f"{name} holds {_described(dataset)}; whole sets are drawn; name the set's folder"
         )
-    console = Console()
+    console = terminal()
     x, y = dataset.train.batch(torch.arange(min(count, len(dataset.train))))
     for sample, label in zip(x, y.tolist(), strict=True):
         console.print(f"{dataset.name}: {dataset.classes[label]}")

@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from spikeproof.catalogue import load_network, read_data, read_recipe
+from spikeproof.cli._terminal import terminal
 from spikeproof.cli._train import train
 from spikeproof.spiking import recorded
 
@@ -17,7 +17,7 @@ from spikeproof.spiking import recorded
 def demo(out: Path | None, *, device: str = "auto", resume: bool = False) -> None:
     """Trains the shipped recipe and tells what came out."""
     out = out or _folder(resume=resume)
-    console = Console()
+    console = terminal()
     with resources.as_file(resources.files("spikeproof.cli") / "demo.toml") as path:
         recipe = read_recipe(path)
     train(recipe, out, Path(), device=device, resume=resume, console=console)

@@ -11,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from spikeproof import __version__
+from spikeproof.cli._terminal import terminal
 from spikeproof.data import inventory
 
 EXTRAS = {
@@ -30,7 +30,7 @@ def doctor(root: Path) -> None:
     table = Table("what", "found", "means")
     for row in (*_machine(), *_extras(), *_sets(root)):
         table.add_row(*row)
-    Console().print(table)
+    terminal().print(table)
 
 
 def _machine() -> Iterator[tuple[str, str, str]]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from spikeproof import records
 from spikeproof.catalogue import Recipe, construct, load_network, read_data, specify, to_values
+from spikeproof.cli._terminal import terminal
 from spikeproof.errors import Refusal
 from spikeproof.models import prunable_weights
 from spikeproof.spiking import Poisson, drawing_from
@@ -33,7 +34,7 @@ def train(
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Returns the record of the run, which is also written to the run folder."""
-    console = console or Console()
+    console = console or terminal()
     place = pick_device(device)
     dataset = read_data(recipe, root)
     spec = specify(recipe, dataset)
@@ -88,7 +89,7 @@ def train(
         f"test accuracy {accuracy:.2%} on {len(dataset.test)} samples that neither training nor "
         f"selection saw (epoch {outcome.best_epoch} was selected on validation samples)"
     )
-    console.print(f"weights, record and metrics: {out}", highlight=False)
+    console.print(f"weights, record and metrics: {out}")
     return record
 
 
@@ -119,21 +120,20 @@ def _watched(console: Console, epochs: int) -> Iterator[tuple[Watch, Closed]]:
 
         def watch(step: Step) -> None:
             last[:] = [step]
-            pace = f"loss {step.loss:.3f}, {step.rate:,.0f} samples/s, {_clock(step.left)} left"
+            pace = f"loss {step.loss:.3f}, {_pace(step)}"
             name = f"epoch {step.epoch}/{epochs}"
             bar.update(task, description=name, completed=step.step, total=step.steps, pace=pace)
 
         def closed(metrics: dict[str, float]) -> dict[str, float]:
-            step = last[0]
-            bar.console.print(
-                f"epoch {step.epoch}/{epochs}: validation accuracy {metrics['accuracy']:.2%}, "
-                f"loss {metrics['loss']:.3f}; {step.rate:,.0f} samples/s, {_clock(step.left)} left"
-            )
+            said = f"validation accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.3f}"
+            for step in last:  # none where a run goes on at the end of an epoch
+                said = f"epoch {step.epoch}/{epochs}: {said}; {_pace(step)}"
+            bar.console.print(said)
             return metrics
 
         yield watch, closed
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+def _pace(step: Step) -> str:
+    minutes, seconds = divmod(round(step.left), 60)
+    return f"{step.rate:,.0f} samples/s, {minutes}:{seconds:02d} left"

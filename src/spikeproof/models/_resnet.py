@@ -22,10 +22,13 @@ class SEWResNet(Architecture):
     Pooling in the stem is the only difference between paper C's variants.
     """
 
-    depth: Literal[18, 34, 50] = 18
+    depth: int = 18
     pool: Pool = "max"
     width: float = 1.0
     kind: Literal["sew_resnet"] = "sew_resnet"
+
+    def __post_init__(self) -> None:
+        _check(self.depth)
 
     @override
     def layers(self, make: Parts) -> nn.Module:
@@ -36,20 +39,26 @@ class SEWResNet(Architecture):
 class SpikingResNet(Architecture):
     """The residual network whose currents are added before the last neurons of a block."""
 
-    depth: Literal[18, 34, 50] = 18
+    depth: int = 18
     width: float = 1.0
     kind: Literal["spiking_resnet"] = "spiking_resnet"
+
+    def __post_init__(self) -> None:
+        _check(self.depth)
 
     @override
     def layers(self, make: Parts) -> nn.Module:
         return _resnet(make, self.depth, self.width, "max", spikes_are_added=False)
 
 
+def _check(depth: int) -> None:
+    if depth not in BLOCKS:
+        raise Refusal(f"depth is {depth}; residual networks come as 18, 34 and 50; choose one")
+
+
 def _resnet(
     make: Parts, depth: int, width: float, pool: Pool, *, spikes_are_added: bool
 ) -> nn.Module:
-    if depth not in BLOCKS:
-        raise Refusal(f"depth is {depth}; residual networks come as 18, 34 and 50; choose one")
     stem = scaled(64, width)
     parts: list[nn.Module] = [
         *_conv_norm(make.setting.channels, stem, 7, 2),

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from spikeproof import seeding
@@ -175,7 +174,6 @@ class _Declared(torch.autograd.Function):
         return spikes.view_as(spikes)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_spikes: Tensor) -> tuple[Tensor, None, None]:
         (jacobian,) = ctx.saved_tensors
         return (jacobian * d_spikes).sum(0), None, None
@@ -226,6 +224,11 @@ class Encode(nn.Module):
                 "anew, or view the model with over_time"
             )
         if self.encoder.analog:
+            if len(self.mean) not in (1, x.shape[-3]):  # broadcasting would invent channels
+                raise Refusal(
+                    f"{x.shape[-3]} channels; this network normalises {len(self.mean)}; "
+                    "convert the images, or choose a model for such input"
+                )
             x = (x - self.mean) / self.std
         if self.encoder.static:
             return self.encoder.spikes(x, 1, None)[0]

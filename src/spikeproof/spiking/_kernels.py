@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from spikeproof.errors import Refusal
 from spikeproof.spiking._rules import BPTT, Memory, Rule, Trace
 from spikeproof.spiking._surrogates import Surrogate, heaviside
 
@@ -95,8 +95,12 @@ class _Reference(torch.autograd.Function):
         return spikes, after
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_spikes: Tensor, d_after: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # once_differentiable lets a part of it through, silently
+            raise Refusal(
+                "create_graph=True reached a layer of spikes; their gradient is chosen and has no "
+                "derivative; compare two forward passes, or use create_graph=False"
+            )
         slopes, spikes, before, membrane, *parameters = ctx.saved_tensors
         theta, tau = (
             number if kept is None else kept

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from spikeproof.shapes import Logits
@@ -58,7 +57,6 @@ class _ClipFloor(torch.autograd.Function):
         return torch.floor(levels * x.clamp(0, 1) + 0.5) / levels
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, None]:
         (inside,) = ctx.saved_tensors
         return d_y * inside, None

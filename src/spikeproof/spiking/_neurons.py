@@ -115,7 +115,7 @@ class Spiking(nn.Module):
         return (spikes if low is None else spikes.to(low)), after
 
     @override
-    def forward(self, x: Folded) -> Folded:
+    def forward(self, x: Tensor) -> Folded:
         spikes, _ = self.run(self.unfolded(x))
         return spikes.flatten(0, 1)
 

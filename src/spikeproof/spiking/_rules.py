@@ -166,8 +166,9 @@ class PDSG(Rule):
         wide = u.double()
         mean = wide.sum(space, keepdim=True).cumsum(0) / count
         square = wide.square().sum(space, keepdim=True).cumsum(0) / count
-        sigma = (square - mean.square()).clamp_min(0).sqrt().to(u.dtype)
-        sigma = torch.where(sigma == 0, 1.0, sigma)
+        variance = square - mean.square()
+        constant = variance <= 1e-12 * square  # what rounding leaves of equal potentials
+        sigma = torch.where(constant, 1.0, variance).sqrt().to(u.dtype)
         z = (u - sigma / 2) / sigma
         return torch.exp(-z.square() / 2) / (math.sqrt(2 * math.pi) * sigma)
 
@@ -227,7 +228,8 @@ class ASSG(Rule):
             self.beta_deviation * old_deviation
             + (1 - self.beta_deviation) * (distance - mean).abs()
         )
-        memory.mean, memory.deviation = mean, deviation
+        if not memory.frozen:
+            memory.mean, memory.deviation = mean, deviation
         return mean, deviation
 
 

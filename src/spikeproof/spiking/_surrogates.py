@@ -156,8 +156,8 @@ class Sigmoid(Surrogate):
 
     @override
     def slope(self, u: Tensor) -> Tensor:
-        s = torch.sigmoid(self.alpha * u)
-        return self.alpha * s * (1 - s)
+        v = self.alpha * u  # 1 - s(v) would lose what s(-v) keeps of the tail
+        return self.alpha * (torch.sigmoid(v) * torch.sigmoid(-v))
 
     @override
     def primitive(self, u: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ the copy and dies with it: the model cannot keep a trace, whatever happens.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -36,6 +36,11 @@ def seen_through(model: nn.Module, rule: Rule | CBA) -> nn.Module:
     if isinstance(rule, CBA):
         return _analog(view, rule)
     for layer in _neurons(view):
+        if layer.smooth:
+            raise Refusal(
+                f"a smooth network has one true gradient and {rule} is another; "
+                "view the model through the rule first, then smooth it"
+            )
         layer.rule = rule
         layer.memory = rule.memory()
     return view
@@ -119,6 +124,8 @@ def stream(
     Images are given whole at every call, event frames as the part that has arrived. With norms
     in eval mode, the parts add up to what the whole gives at once.
     """
+    if steps < 1:
+        raise Refusal(f"steps is {steps}; a stream goes on by at least one; take 1")
     state = state or State()
     view = _same_weights(model)
     stop = state.elapsed + steps
@@ -132,9 +139,9 @@ def stream(
     else:
         view.encode.window = slice(state.elapsed, stop)
     after: dict[str, Tensor] = {}
-    for name, layer in _named_neurons(view):
+    for layer in _neurons(view):
         layer.T = steps
-        view.set_submodule(name, _Continued(layer, name, state.membranes, after))
+    _replace(view, lambda name, layer: _Continued(layer, name, state.membranes, after))
     return view.steps(x), State(stop, after)
 
 
@@ -146,11 +153,14 @@ class _Continued(nn.Module):
     ) -> None:
         super().__init__()
         self.layer, self.name, self.before, self.after = layer, name, before, after
+        self.uses = 0
 
     @override
-    def forward(self, x: Folded) -> Folded:
+    def forward(self, x: Tensor) -> Folded:
         current = self.layer.unfolded(x)
-        spikes, self.after[self.name] = self.layer.run(current, self.before.get(self.name))
+        self.uses += 1  # a layer that is used twice has two states
+        key = self.name if self.uses == 1 else f"{self.name}#{self.uses}"
+        spikes, self.after[key] = self.layer.run(current, self.before.get(key))
         return spikes.flatten(0, 1)
 
 
@@ -162,8 +172,7 @@ def _same_weights(model: Model) -> Model:
 
 def _analog(view: nn.Module, rule: CBA) -> nn.Module:
     levels = rule.levels if rule.activation == "clip_floor" else None
-    for name, layer in _named_neurons(view):
-        view.set_submodule(name, Analog(layer, levels))
+    _replace(view, lambda _, layer: Analog(layer, levels))
     for entrance in _entrances(view):
         if not entrance.encoder.analog:
             entrance.mean, entrance.std = (
@@ -175,12 +184,25 @@ def _analog(view: nn.Module, rule: CBA) -> nn.Module:
     return view
 
 
+def _replace(view: nn.Module, make: Callable[[str, Spiking], nn.Module]) -> None:
+    made: dict[Spiking, nn.Module] = {}
+    for name, layer in _named_neurons(view):
+        if layer not in made:
+            made[layer] = make(name, layer)
+        view.set_submodule(name, made[layer])
+
+
 def _neurons(view: nn.Module) -> list[Spiking]:
     return [layer for _, layer in _named_neurons(view)]
 
 
 def _named_neurons(view: nn.Module) -> list[tuple[str, Spiking]]:
-    layers = [(n, m) for n, m in view.named_modules() if isinstance(m, Spiking)]
+    analog = {id(m.neurons) for m in view.modules() if isinstance(m, Analog)}
+    layers = [  # under all its names, where a layer has several
+        (name, module)
+        for name, module in view.named_modules(remove_duplicate=False)
+        if isinstance(module, Spiking) and id(module) not in analog
+    ]
     if not layers:
         raise Refusal(
             f"{type(view).__name__} has no layer of spikeproof's neurons; a gradient rule, T and "

@@ -1,0 +1,48 @@
+"""Training: a plan, an objective, one loop, and checkpoints that hold no code."""
+
+from spikeproof.training._checkpoint import load_weights, save_model
+from spikeproof.training._loop import Augment, Outcome, PerStep, Progress, Validate, fit
+from spikeproof.training._metrics import Samples, accuracy, evaluating, measure
+from spikeproof.training._objectives import TET, CrossEntropy, Objective
+from spikeproof.training._plan import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Optimizer,
+    Plan,
+    Precision,
+    Schedule,
+    Steps,
+)
+from spikeproof.training._schedules import factor
+
+__all__ = [
+    "SGD",
+    "TET",
+    "Adam",
+    "AdamW",
+    "Augment",
+    "Constant",
+    "Cosine",
+    "CrossEntropy",
+    "Objective",
+    "Optimizer",
+    "Outcome",
+    "PerStep",
+    "Plan",
+    "Precision",
+    "Progress",
+    "Samples",
+    "Schedule",
+    "Steps",
+    "Validate",
+    "accuracy",
+    "evaluating",
+    "factor",
+    "fit",
+    "load_weights",
+    "measure",
+    "save_model",
+]

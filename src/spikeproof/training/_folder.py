@@ -1,0 +1,90 @@
+"""A run folder: one process at a time, one plan for ever."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spikeproof.errors import Refusal
+from spikeproof.records import read_json, write_json
+from spikeproof.training._checkpoint import MODEL, SPEC, STATE
+from spikeproof.training._metrics import METRICS
+
+LOCK = ".lock"
+PLAN = "plan.json"
+FILES = (PLAN, STATE, MODEL, SPEC, METRICS)
+
+
+@contextmanager
+def claimed(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> Iterator[str]:
+    """Holds ``folder`` for a run of ``promise``, new or resumed, until the block or process ends.
+
+    The lock belongs to the open file, so that a kill releases it. The value is the run's digest.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(f"{folder} is a file; a run needs a folder; choose another --out")
+    if resume and not (folder / LOCK).exists():
+        raise Refusal(f"{folder} holds no run; there is nothing to resume; leave out --resume")
+    promise = _resolved(promise)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refusal(
+                f"{folder} is in use; one process trains in a folder; "
+                "wait for the other, end it, or choose another --out"
+            ) from None
+        _keep_promise(folder, promise, resume=resume)
+        yield hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+
+
+def _resolved(promise: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json.loads(json.dumps(promise, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise Refusal(
+            f"the spec of the run cannot be written as JSON ({error}); it must be made of finite "
+            "numbers, texts, lists and dicts; convert the rest"
+        ) from None
+
+
+def _keep_promise(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> None:
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not resume:
+        raise Refusal(
+            f"{folder} already holds a run ({there[0]}); runs are never overwritten; "
+            "continue it with --resume or choose another --out"
+        )
+    for name in FILES:
+        for part in folder.glob(f".{name}.*.part"):
+            part.unlink()
+    if PLAN not in there:
+        write_json(folder / PLAN, promise)
+        return
+    for key, old, new in _differences(read_json(folder / PLAN), promise):
+        raise Refusal(
+            f"{key} was {old} when the run in {folder} began and is {new} now; a resumed run keeps "
+            "its plan; set it back or start a new run in another --out"
+        )
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted(old.keys() | new.keys()):
+            inner = f"{key}.{name}" if key else name
+            if name not in old or name not in new:
+                yield inner, _shown(old, name), _shown(new, name)
+            else:
+                yield from _differences(old[name], new[name], inner)
+    elif old != new:
+        yield key, repr(old), repr(new)
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "absent"

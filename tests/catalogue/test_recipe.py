@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikeproof.catalogue import (
+    Spec,
+    construct,
+    from_values,
+    load_network,
+    read_data,
+    read_recipe,
+    read_spec,
+    specify,
+    to_values,
+)
+from spikeproof.data import Dataset, Split
+from spikeproof.errors import Refusal
+from spikeproof.spiking import Frames
+from spikeproof.training import save_model
+
+TEXT = """
+[model]
+kind = "mlp"
+hidden = [8]
+[network]
+T = 3
+[train]
+epochs = 1
+batch = 32
+optimizer = { kind = "adam", lr = 0.01 }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.epochs=7", 7),
+        ("train.optimizer.lr = 0.5", 0.5),
+        ("data.name=mnist", "mnist"),
+        ('data.name="mnist"', "mnist"),
+        ("model.hidden=[3, 4]", (3, 4)),
+        ("train.tensorboard=true", True),
+    ],
+)
+def test_overrides_are_laid_over_the_file(recipe, override, value):
+    changed = read_recipe(recipe, [override])
+    for name in override.partition("=")[0].strip().split("."):
+        changed = getattr(changed, name)
+    assert changed == value
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("epochs", "section.key=value"),
+        ("=3", "section.key=value"),
+        ("train..epochs=3", "section.key=value"),
+        ("model.kind.x=3", "holds a value"),
+        ("train.epochs=", "train.epochs is ''"),
+    ],
+)
+def test_a_wrong_override_is_refused(recipe, override, sentence):
+    with pytest.raises(Refusal, match=sentence):
+        read_recipe(recipe, [override])
+
+
+@pytest.mark.parametrize("text", [b"[train", b"a = = 3", b"\xff\xfe", b"train = 1\ntrain = 2"])
+def test_what_is_not_toml_is_refused(tmp_path, text):
+    path = tmp_path / "a.toml"
+    path.write_bytes(text)
+    with pytest.raises(Refusal, match="is not TOML"):
+        read_recipe(path)
+
+
+def test_the_network_of_a_spec_fits_its_data_and_comes_back_from_disk(recipe, tmp_path):
+    read = read_recipe(recipe)
+    dataset = read_data(read, tmp_path)
+    spec = specify(read, dataset)
+    assert from_values(Spec, to_values(spec), "test") == spec
+    network = construct(spec, seed=4)
+    network.train()(dataset.train.batch(torch.arange(50))[0])  # norms have statistics now
+    save_model(tmp_path / "run", network, to_values(spec))
+    assert read_spec(tmp_path / "run") == spec
+    back = load_network(tmp_path / "run")
+    x = dataset.test.batch(torch.arange(5))[0]
+    assert torch.equal(back(x), network.eval()(x))
+    assert not back.training
+
+
+def test_event_frames_choose_their_encoder_and_their_time(recipe, tmp_path):
+    read = read_recipe(recipe, ["data.name=event-digits", "network.T=3"])
+    frames = torch.zeros(4, 3, 2, 6, 6, dtype=torch.uint8)
+    split = Split(frames, torch.tensor([0, 1, 0, 1]), 1.0)
+    dataset = Dataset("events", split, split, split, ("a", "b"))
+    spec = specify(read, dataset)
+    assert spec.recipe.network.encoder == Frames()
+    assert construct(spec)(frames.float()).shape == (4, 2)
+    coded = read_recipe(recipe, ['network.encoder={kind="phase"}'])
+    with pytest.raises(Refusal, match="spikes already"):
+        specify(coded, dataset)
+
+
+def test_a_constant_channel_and_an_oblong_image(recipe):
+    def dataset(*shape):
+        split = Split(torch.full((4, *shape), 7, dtype=torch.uint8), torch.arange(4) % 2, 1 / 255)
+        return Dataset("flat", split, split, split, ("a", "b"))
+
+    assert specify(read_recipe(recipe), dataset(1, 8, 8)).input.std == (1.0,)
+    with pytest.raises(Refusal, match="8x6"):
+        specify(read_recipe(recipe), dataset(1, 8, 6))
+
+
+def test_a_limit_takes_training_samples_only(recipe, tmp_path):
+    dataset = read_data(read_recipe(recipe, ["data.limit=100"]), tmp_path)
+    whole = read_data(read_recipe(recipe), tmp_path)
+    assert len(dataset.train) == 100
+    assert len(dataset.test) == len(whole.test)
+    assert torch.equal(dataset.validation.x, whole.validation.x)
+
+
+def test_files_of_ones_own_are_read_by_path_and_format(recipe, tmp_path):
+    import numpy as np
+
+    x = np.zeros((40, 4, 4), np.uint8)
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(40) % 2)
+    path = [f"data.path={tmp_path / 'mine.npz'}", "data.format=npz"]
+    assert read_data(read_recipe(recipe, path), tmp_path).shape == (1, 4, 4)
+    with pytest.raises(Refusal, match="need both"):
+        read_recipe(recipe, path[:1])
+
+
+def test_a_recipe_is_a_value(recipe):
+    read = read_recipe(recipe)
+    assert dataclasses.replace(read) == read_recipe(Path(recipe))

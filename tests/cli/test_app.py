@@ -1,0 +1,158 @@
+"""The command as a process would see it: exit codes, one sentence, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spikeproof
+from spikeproof.cli import main
+from spikeproof.cli._app import sentence
+
+RECIPE = """
+[model]
+kind = "mlp"
+hidden = [8]
+[train]
+epochs = 2
+batch = 64
+optimizer = { kind = "adam", lr = 0.01 }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_the_version_and_the_help(run):
+    assert run("--version") == (0, spikeproof.__version__, "")
+    for words in ([], ["train"], ["demo"], ["doctor"], ["data"], ["data", "check"]):
+        code, out, _ = run(*words, "--help")
+        assert code == 0
+        assert "Usage" in out
+
+
+def test_a_recipe_trains_and_leaves_a_record(run, recipe, tmp_path):
+    code, out, err = run("train", recipe, "--out", tmp_path / "run", "train.epochs=1")
+    assert (code, err) == (0, "")
+    assert "test accuracy" in out
+    made = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"record.json", "model.safetensors", "spec.json", "metrics.jsonl"} <= made
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "missing.toml"], "missing.toml: no such file or directory; it must exist"),
+        (["train", "{recipe}", "train.epochs=x"], "train.epochs is 'x'"),
+        (["train", "{recipe}", "data.name=digitz"], "did you mean 'digits'"),
+        (["train", "{recipe}", "--device", "tpu9"], "device 'tpu9' cannot be used"),
+        (["train", "{recipe}", "--out", "{recipe}"], "is a file"),
+        (["train", "{recipe}", "--out", "nothing", "--resume"], "nothing to resume"),
+        (["train", "{folder}"], "is a directory"),
+        (["data", "check", "cifar11"], "did you mean 'cifar10"),
+        (["data", "check", "cifar10", "--data-dir", "nowhere"], "nowhere has no cifar10"),
+        (["data", "check", "x", "--format", "jpeg2000"], "is no format"),
+        (["data", "show", "nowhere.npz", "--format", "npz"], "nowhere.npz"),
+    ],
+)
+def test_what_a_user_can_mend_costs_one_sentence(run, recipe, tmp_path, words, sentence):
+    words = [word.format(recipe=recipe, folder=tmp_path) for word in words]
+    code, _, err = run(*words)
+    assert code == 2
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_defect_keeps_its_traceback(run, recipe, tmp_path, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("spikeproof.cli._train.read_data", broken)
+    monkeypatch.setattr(sys, "argv", ["spikeproof", "train", str(recipe)])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_usage_errors_exit_with_two(run):
+    assert run("train")[0] == 2
+    assert run("--nonsense")[0] == 2
+    assert run("nonsense")[0] == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.EIO])
+def test_system_errors_are_sentences(number):
+    text = sentence(OSError(number, os.strerror(number), "some/file"))
+    assert text.startswith("some/file: ")
+    assert text.count(";") >= 1
+    assert "memory" in sentence(MemoryError())
+
+
+def test_a_full_disk_leaves_one_sentence_and_no_half_file(run, recipe, tmp_path, monkeypatch):
+    def full(self, *_args, **_kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, err = run("train", recipe, "--out", tmp_path / "run")
+    assert code == 2
+    assert "no space left" in err
+    assert "free some space" in err
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    assert not list((tmp_path / "run").glob(".*part"))
+
+
+def test_ctrl_c_leaves_a_folder_to_resume(run, recipe, tmp_path, monkeypatch):
+    from spikeproof.cli import _train
+
+    def stop(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(_train, "measure", stop)
+        code, _, err = run("train", recipe, "--out", out)
+    assert code == 130
+    assert "--resume" in err
+    code, _, err = run("train", recipe, "--out", out, "--resume")
+    assert (code, err) == (0, "")
+
+
+def test_a_run_is_never_overwritten(run, recipe, tmp_path):
+    out = tmp_path / "run"
+    run("train", recipe, "--out", out, "train.epochs=1")
+    code, _, err = run("train", recipe, "--out", out, "train.epochs=1")
+    assert (code, "already holds a run" in err) == (2, True)
+    code, _, err = run("train", recipe, "--out", out, "--resume", "train.epochs=2")
+    assert (code, "epochs was 1" in err) == (2, True)
+    code, _, err = run("train", recipe, "--out", out, "--resume", "augment.pad=1", "train.epochs=1")
+    assert (code, "augment.pad" in err) == (2, True)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(run, recipe, tmp_path):
+    run("train", recipe, "--out", tmp_path / "a", "train.epochs=1")
+    run("train", recipe, "--out", tmp_path / "b", "train.epochs=1", "model.hidden=[9]")
+    for name in ("state.safetensors", "model.safetensors"):
+        (tmp_path / "b" / name).write_bytes((tmp_path / "a" / name).read_bytes())
+    words = ("--resume", "train.epochs=1", "model.hidden=[9]")
+    code, _, err = run("train", recipe, "--out", tmp_path / "b", *words)
+    assert code == 2
+    assert "does not fit" in err
+
+
+@pytest.mark.slow
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "spikeproof", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == spikeproof.__version__

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+
+from spikeproof import catalogue, data, models, spiking, training
+from spikeproof.catalogue import KINDS, to_values
+from spikeproof.cli import app
+from spikeproof.spiking import recorded
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+RUN = [page for page in PAGES if ">>> " in page.read_text()]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def code(page: Path) -> list[str]:
+    """The lines of code blocks and the pieces of inline code."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.S | re.M)
+    prose = re.sub(r"^```\w*\n.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    return [*"".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", prose)]
+
+
+def test_the_main_pages_have_code_that_is_run():
+    assert {page.name for page in RUN} >= {"README.md", "neurons.md", "data.md", "training.md"}
+
+
+@pytest.mark.parametrize("page", RUN, ids=named)
+def test_what_a_page_shows_is_what_happens(page):
+    result = doctest.testfile(
+        str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_within_the_project_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            there = page.parent / path if path else page
+            assert there.exists(), target
+            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.M) if anchor else []
+            assert not anchor or anchor in {h.lower().replace(" ", "-") for h in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_file_that_is_named_exists(page):
+    roots = (ROOT, ROOT / "src" / "spikeproof", ROOT / "docs")
+    for piece in code(page):
+        for name in re.findall(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*\.(?:py|md|txt|cff)\b", piece):
+            assert any((root / name).exists() for root in roots), name
+        for name in re.findall(r"\b(?:src|tests|recipes|docs|examples|scripts)/[\w./-]+", piece):
+            assert (ROOT / name).exists(), name
+
+
+def commands(page: Path) -> list[str]:
+    found = [line.removeprefix(".venv/bin/").removeprefix("$ ") for line in code(page)]
+    return [line for line in found if line.startswith("spikeproof ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_command_that_is_shown_can_be_typed(page):
+    for line in commands(page):
+        command, words = typer.main.get_command(app), shlex.split(line)
+        name = words.pop(0)
+        while hasattr(command, "commands"):
+            name = words.pop(0)
+            command = command.commands[name]
+        command.make_context(name, words)  # parses, and runs nothing
+
+
+def test_the_readme_shows_every_command():
+    shown = " ".join(commands(ROOT / "README.md"))
+    for name, command in typer.main.get_command(app).commands.items():
+        for inner in getattr(command, "commands", {"": None}):
+            assert f"spikeproof {name} {inner}".strip() in shown
+
+
+def literal(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f'"{value}"'
+        case list():
+            return f"[{', '.join(map(literal, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{k} = {literal(v)}' for k, v in value.items())} }}"
+    return str(value)
+
+
+def default(field: dataclasses.Field) -> str | None:
+    if field.default is field.default_factory is dataclasses.MISSING:
+        return None
+    made = field.default_factory is not dataclasses.MISSING
+    value = field.default_factory() if made else field.default
+    plain = to_values(value)
+    if dataclasses.is_dataclass(value):  # the kind, and what its own row does not say
+        plain = {} if value == type(value)() else plain
+        plain = {"kind": value.kind, **plain}
+    return literal(plain)
+
+
+def section_rows() -> list[str]:
+    sections = (catalogue.Source, data.Augmentation, catalogue.Network, training.Plan)
+    fields = [field for section in sections for field in dataclasses.fields(section)]
+    shown = [(field.name, default(field)) for field in fields]
+    return [f"| `{name}` | {f'`{text}`' if text else 'required'} |" for name, text in shown]
+
+
+def kind_rows() -> list[str]:
+    rows = []
+    for member in (member for members in KINDS.values() for member in members):
+        keys = [(f.name, default(f)) for f in dataclasses.fields(member) if f.name != "kind"]
+        shown = [f"`{name} = {text}`" if text else f"`{name}` required" for name, text in keys]
+        rows.append(f"| `{member.kind}` | {', '.join(shown) or 'none'} |")
+    return rows
+
+
+def test_the_recipe_page_lists_every_key_with_its_default():
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    wanted = [*section_rows(), *kind_rows()]
+    assert [row for row in wanted if not any(line.startswith(row) for line in lines)] == []
+    assert len(lines) == len(wanted), "a key that does not exist, or one that stands twice"
+
+
+def test_the_recipe_page_lists_every_shipped_recipe():
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    for path in (ROOT / "recipes").glob("*.toml"):
+        assert f"(../recipes/{path.name})" in page
+
+
+@pytest.mark.parametrize(
+    ("page", "kinds"),
+    [
+        ("neurons.md", (spiking.Surrogate, spiking.Rule, spiking.Encoder)),
+        ("models.md", (models.Architecture,)),
+        ("training.md", (training.Objective,)),
+    ],
+)
+def test_whatever_has_a_name_has_a_row(page, kinds):
+    rows = [x for x in (ROOT / "docs" / page).read_text().splitlines() if x.startswith("| `")]
+    for member in (member for kind in kinds for member in KINDS[kind]):
+        assert any(re.match(rf"\| .*`{member.__name__}\b", row) for row in rows), member.__name__
+
+
+def test_the_sizes_of_the_models_are_what_they_are():
+    page = (ROOT / "docs" / "models.md").read_text()
+    rows = re.findall(r"^\| `(\w+)\(([\d, ]*)\)` \| ([\d,]+) \| (.*) \|$", page, re.M)
+    assert len(rows) == 12
+    for name, arguments, *numbers in rows:
+        knobs = [int(number) for number in re.findall(r"\d+", arguments)]
+        model = models.build(getattr(models, name)(*knobs), models.Setting(T=1)).eval()
+        with torch.no_grad(), recorded(model) as layers:
+            model(torch.zeros(1, 3, 32, 32))
+        counted = (
+            models.prunable_weights(model),
+            sum(parameter.numel() for parameter in model.parameters()),
+            sum(layer.neurons for layer in layers.values()),
+            len(layers),
+        )
+        assert " | ".join(numbers) == " | ".join(f"{number:,}" for number in counted), name
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=named)
+def test_an_example_is_short_and_runs(script, tmp_path):
+    assert len(script.read_text().splitlines()) <= 60
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, tmp_path / "out"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert any((tmp_path / "out").iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}, "it writes elsewhere"
