@@ -35,6 +35,21 @@ def test_batch_scales_every_grey_level_into_the_range():
     assert split.batch(torch.arange(256))[0].max() == 1
 
 
+def test_a_digest_tells_samples_labels_types_and_scales_apart():
+    split = numbered([0, 1, 2])
+    same = split.take(torch.tensor([0, 1, 2]))
+    others = [
+        split.take(torch.tensor([0, 2, 1])),
+        split.take(torch.tensor([0, 1])),
+        Split(split.x, torch.tensor([0, 1, 1]), 1.0),
+        Split(split.x, split.y, 0.5),
+        Split(split.x.flip(0), split.y, 1.0),
+        Split((split.x * 0).to(torch.uint8), split.y, 1.0),
+    ]
+    assert same.digest() == split.digest()
+    assert len({split.digest(), *(other.digest() for other in others)}) == 7
+
+
 @pytest.mark.parametrize(
     ("x", "y", "scale", "word"),
     [

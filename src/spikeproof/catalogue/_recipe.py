@@ -72,13 +72,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Input:
-    """What a trained network expects: the shape, the classes, the scale it was normalised by."""
+    """What a trained network expects, and the digest of the samples that it learned from."""
 
     channels: int
     size: int
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -134,16 +135,17 @@ def specify(recipe: Recipe, dataset: Dataset) -> Spec:
             f"{dataset.name} has samples of {height}x{width}; networks take square ones; "
             "crop or pad them first"
         )
-    if not dataset.events:
-        std = tuple(s or 1.0 for s in dataset.std)
-        return Spec(recipe, Input(channels, height, dataset.classes, dataset.mean, std))
-    if not isinstance(recipe.network.encoder, Direct | Frames):
-        raise Refusal(
-            f"network.encoder is {recipe.network.encoder} and {dataset.name} holds event frames; "
-            "they are spikes already; leave network.encoder out"
-        )
-    recipe = replace(recipe, network=replace(recipe.network, encoder=Frames()))
-    return Spec(recipe, Input(channels, height, dataset.classes, (0.0,), (1.0,)))
+    mean, std = dataset.mean, tuple(s or 1.0 for s in dataset.std)
+    if dataset.events:
+        if not isinstance(recipe.network.encoder, Direct | Frames):
+            raise Refusal(
+                f"network.encoder is {recipe.network.encoder} and {dataset.name} holds event "
+                "frames; they are spikes already; leave network.encoder out"
+            )
+        recipe = replace(recipe, network=replace(recipe.network, encoder=Frames()))
+        mean, std = (0.0,), (1.0,)  # a count of events has a natural zero
+    digest = dataset.train.digest()
+    return Spec(recipe, Input(channels, height, dataset.classes, mean, std, digest))
 
 
 def construct(spec: Spec, seed: int = 0) -> SpikingNetwork:

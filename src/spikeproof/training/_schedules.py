@@ -19,7 +19,7 @@ def factor(plan: Plan, step: int, per_epoch: int) -> float:
     [1.0, 0.854, 0.5, 0.146]
     """
     warm = round(plan.warmup * per_epoch)
-    ramp = min(1.0, (step + 1) / max(1, warm))
+    ramp = min(1.0, (step + 1) / (warm + 1))
     match plan.schedule:
         case Constant():
             return ramp
