@@ -7,11 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.contracts.encoder import assert_encoder
-from tests.contracts.model import assert_model
-from tests.contracts.neuron import assert_neuron
-from tests.contracts.rule import assert_rule
-from tests.contracts.surrogate import assert_surrogate
 
 from spikeproof.catalogue import KINDS
 from spikeproof.data import Split, inventory, load
@@ -28,6 +23,11 @@ from spikeproof.training import (
     fit,
     measure,
 )
+from tests.contracts.encoder import assert_encoder
+from tests.contracts.model import assert_model
+from tests.contracts.neuron import assert_neuron
+from tests.contracts.rule import assert_rule
+from tests.contracts.surrogate import assert_surrogate
 
 TINY = {
     "cnn": {"channels": (3, 4), "hidden": 5},

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+
 from tests.oracles.malformed_data import malformed_data
 
 RECIPE = """

@@ -20,9 +20,7 @@ def derive(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(
-    seed: int, *names: str | int, device: str | torch.device = "cpu"
-) -> torch.Generator:
+def generator(seed: int, *names: str | int, device: str | torch.device = "cpu") -> torch.Generator:
     """Returns a fresh generator for this seed and these names."""
     return torch.Generator(device=device).manual_seed(derive(seed, *names))
 

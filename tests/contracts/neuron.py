@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tests.oracles import lif as oracle
 from torch import Tensor
 
 from spikeproof.seeding import generator
 from spikeproof.spiking import LIF, Spiking
+from tests.oracles import lif as oracle
 
 STEPS, BATCH, WIDTH = 7, 3, 5
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
-from tests.oracles.event_camera import pixel_events
 
 from spikeproof.data._camera import Camera, emit, record_images
 from spikeproof.errors import Refusal
+from tests.oracles.event_camera import pixel_events
 
 QUIET = Camera(threshold_sigma=0.0, background_hz=0.0, refractory_us=0)
 

@@ -5,11 +5,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from tests.oracles.malformed_data import idx_bytes, malformed_data, npz_bytes, pickled
 
 from spikeproof.data import Dataset, Events, Split, by_count, read_nmnist, read_path
 from spikeproof.data._layouts import FORMATS
 from spikeproof.errors import Refusal
+from tests.oracles.malformed_data import idx_bytes, malformed_data, npz_bytes, pickled
 
 
 def test_every_malformed_input_is_refused_in_one_sentence(tmp_path):

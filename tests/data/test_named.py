@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.oracles.malformed_data import idx_bytes
 
 from spikeproof.data import Checksum, check, find, inventory, load
 from spikeproof.data._named import SETS
 from spikeproof.errors import Refusal
+from tests.oracles.malformed_data import idx_bytes
 
 
 def small_mnist(folder: Path) -> None:

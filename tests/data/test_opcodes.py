@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from tests.oracles.malformed_data import pickled
 
 from spikeproof.data._opcodes import read_plain
 from spikeproof.errors import Refusal
+from tests.oracles.malformed_data import pickled
 
 PLAIN = st.recursive(
     st.none()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from tests.oracles.lif import layer
 
 Slope = Callable[[np.ndarray], np.ndarray]

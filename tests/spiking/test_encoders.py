@@ -7,8 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.contracts.encoder import assert_encoder
-from tests.oracles import encoders as oracle
 
 from spikeproof.errors import Refusal
 from spikeproof.seeding import generator
@@ -22,6 +20,8 @@ from spikeproof.spiking import (
     Poisson,
     Rate,
 )
+from tests.contracts.encoder import assert_encoder
+from tests.oracles import encoders as oracle
 
 ENCODERS = [
     Direct(),

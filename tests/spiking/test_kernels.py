@@ -5,8 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oracles import lif as oracle
-from tests.oracles import rules as formulas
 
 from spikeproof.errors import Refusal
 from spikeproof.seeding import generator
@@ -22,6 +20,8 @@ from spikeproof.spiking import (
     Triangle,
     integrate_and_fire,
 )
+from tests.oracles import lif as oracle
+from tests.oracles import rules as formulas
 
 CURVES = [
     (Triangle(0.7), lambda x: formulas.triangle(x, 0.7)),

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.contracts.model import assert_model
 from torch import nn
 
+from spikeproof.errors import Refusal
 from spikeproof.seeding import generator, isolated
 from spikeproof.spiking import (
     IF,
@@ -21,6 +21,7 @@ from spikeproof.spiking import (
     Spiking,
     SpikingNetwork,
 )
+from tests.contracts.model import assert_model
 
 STEPS = 6
 
@@ -146,3 +147,10 @@ def test_the_slope_of_a_clip_is_flat():
     torch.testing.assert_close(d_x, w * inside)
     (d_w,) = torch.autograd.grad(d_x.sum(), w)
     torch.testing.assert_close(d_w, inside.to(w.dtype))
+
+
+@pytest.mark.parametrize(("encoder", "opens"), [(Direct(), False), (Phase(), True)])
+def test_time_is_opened_exactly_once(encoder, opens):
+    layers = nn.Sequential(nn.Flatten(), Spiking(IF(), 2, opens_time=opens))
+    with pytest.raises(Refusal, match="opens_time"):
+        SpikingNetwork(Encode(encoder, 2), layers)

@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 import torch
-from tests.contracts.neuron import assert_neuron
 from torch import nn
 
 from spikeproof.errors import Refusal
 from spikeproof.seeding import generator, isolated
 from spikeproof.spiking import BPTT, HART, IF, LIF, Spiking, Triangle
+from tests.contracts.neuron import assert_neuron
 
 NEURONS = [
     IF(),

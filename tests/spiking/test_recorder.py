@@ -146,3 +146,11 @@ def test_a_view_is_recorded_and_its_model_is_not():
     assert len(seen[FIRST].spikes) == 3
     assert not unseen[FIRST]._spikes
     assert not unseen[FIRST]._gradients
+
+
+def test_a_layer_that_never_ran_has_no_numbers():
+    model = nn.Sequential(Spiking(IF(), 2))
+    with recorded(model, gradients=True) as layers:
+        pass
+    assert layers["0"].spikes.shape == layers["0"].rate.shape == (0,)
+    assert layers["0"].gradient.l1.shape == (0,)

@@ -6,8 +6,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from tests.contracts.rule import assert_rule
-from tests.oracles import rules as oracle
 from torch import nn
 
 from spikeproof.errors import Refusal
@@ -39,6 +37,8 @@ from spikeproof.spiking import (
     seen_through,
     unobserved,
 )
+from tests.contracts.rule import assert_rule
+from tests.oracles import rules as oracle
 
 OMEGA = 2 / math.pi * math.tan(0.425 * math.pi)  # of the arctan, a = 0.425
 RULES = [

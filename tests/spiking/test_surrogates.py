@@ -7,8 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.contracts.surrogate import assert_surrogate
-from tests.oracles import rules as oracle
 
 from spikeproof.errors import Refusal
 from spikeproof.spiking import (
@@ -21,6 +19,8 @@ from spikeproof.spiking import (
     Triangle,
     heaviside,
 )
+from tests.contracts.surrogate import assert_surrogate
+from tests.oracles import rules as oracle
 
 CURVES = [
     *(Triangle(g) for g in (0.1, 0.25, 0.5, 1.0, 2.0, 3.0)),

@@ -162,6 +162,24 @@ def test_the_seed_and_nothing_else_decides(tmp_path: Path):
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
+def test_each_step_draws_from_its_own_generators(tmp_path: Path):
+    drawn: dict[str, list[float]] = {"augment": [], "noise": []}
+
+    def augment(x: Tensor, draw: torch.Generator) -> Tensor:
+        drawn["augment"].append(torch.rand((), generator=draw).item())
+        return x
+
+    def per_step(model: nn.Module, draw: torch.Generator) -> nn.Module:
+        drawn["noise"].append(torch.rand((), generator=draw).item())
+        return model
+
+    train(tmp_path, plan(seed=5), augment=augment, per_step=per_step)
+    for name, values in drawn.items():
+        draws = [torch.rand((), generator=generator(5, name, step)) for step in range(12)]
+        assert values == [draw.item() for draw in draws]
+        assert len(set(values)) == 12
+
+
 @pytest.mark.parametrize("left_out", ["augment", "per_step"])
 def test_augmentation_and_noise_reach_the_step(tmp_path: Path, left_out: str):
     whole = train(tmp_path / "whole", plan())

@@ -167,10 +167,10 @@ def test_twenty_kills_at_random_moments(tmp_path: Path, server: Server):
     size = {"epochs": 6, "save_every": 1}
     assert server.run(tmp_path / "whole", resume=False, **size) == 0
     whole = kept(tmp_path / "whole")
-    draw, kills, inside, runs, patience = random.Random(0), 0, 0, 0, 0.1
+    draw, kills, inside, runs = random.Random(0), 0, 0, 0
     while kills < 20:
         runs += 1
-        folder, ended = tmp_path / str(runs), 1
+        folder, ended, patience = tmp_path / str(runs), 1, 0.1
         while ended:
             resume = (folder / ".lock").exists()
             seconds = draw.uniform(0.005, 2 * patience)

@@ -197,6 +197,8 @@ class Encode(nn.Module):
         std: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__()
+        if steps < 1:
+            raise Refusal(f"T is {steps}; a spike train has at least one step; take T = 4")
         if len(mean) != len(std) or not all(math.isfinite(s) and s > 0 for s in std):
             raise Refusal(
                 f"mean {mean} and std {std}; one number per channel each, std positive; "

@@ -116,10 +116,10 @@ class _Reference(torch.autograd.Function):
             if rule.temporal and not rule.detach_reset:
                 d_s = d_s - (u if hard else theta) * d_v
             d_u = slope * d_s
-            d_theta = d_theta - d_u.sum()
+            if ctx.needs_input_grad[2]:
+                through_reset = (s * d_v).sum() if rule.temporal and not hard else 0
+                d_theta = d_theta - d_u.sum() - through_reset
             if rule.temporal:
-                if not hard:
-                    d_theta = d_theta - (s * d_v).sum()
                 d_u = d_u + (d_v * (1 - s) if hard else d_v)
             d_current[t] = d_u
             d_v = tau * d_u if rule.temporal else torch.zeros_like(d_u)

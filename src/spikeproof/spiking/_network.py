@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from spikeproof.errors import Refusal
 from spikeproof.shapes import Logits
 from spikeproof.spiking._encoders import Encode
 from spikeproof.spiking._neurons import Spiking
@@ -22,6 +23,14 @@ class SpikingNetwork(nn.Module):
 
     def __init__(self, encode: Encode, layers: nn.Module) -> None:
         super().__init__()
+        neurons = [module for module in layers.modules() if isinstance(module, Spiking)]
+        opened = any(layer.opens_time for layer in neurons)
+        if neurons and opened != encode.encoder.static:
+            raise Refusal(
+                f"the encoder {encode.encoder} gives {'no' if encode.encoder.static else 'its'} "
+                f"time and {'a' if opened else 'no'} layer has opens_time; exactly one of the two "
+                "opens time; set opens_time on the first layer of neurons under a static encoder"
+            )
         self.encode = encode
         self.layers = layers
 

@@ -35,7 +35,7 @@ class LayerRecord:
     @property
     def spikes(self) -> Tensor:
         """Spikes of every sample over all neurons and steps."""
-        return torch.cat(self._spikes)
+        return torch.cat([torch.empty(0, dtype=torch.float64), *self._spikes])
 
     @property
     def rate(self) -> Tensor:
@@ -45,7 +45,8 @@ class LayerRecord:
     @property
     def gradient(self) -> Gradient:
         """Statistics of every backward pass that reached the layer, in their order."""
-        zeros, l1, l2, largest = torch.cat(self._gradients, 1)
+        nothing = torch.empty(4, 0, dtype=torch.float64)
+        zeros, l1, l2, largest = torch.cat([nothing, *self._gradients], 1)
         return Gradient(zeros, l1, l2, largest)
 
 

@@ -122,7 +122,8 @@ def stream(
     """Returns the logits of the next ``steps`` steps (steps, B, K), and the state after them.
 
     Images are given whole at every call, event frames as the part that has arrived. With norms
-    in eval mode, the parts add up to what the whole gives at once.
+    in eval mode, the parts add up to what the whole gives at once. An analog network of events
+    (``Averaged``) has no parts: it needs all frames.
     """
     if steps < 1:
         raise Refusal(f"steps is {steps}; a stream goes on by at least one; take 1")
