@@ -43,7 +43,7 @@ class Split:
         """Returns the SHA-256 of samples and labels: two splits that agree in it are equal."""
         seal = hashlib.sha256(f"{tuple(self.x.shape)} {self.x.dtype} {self.scale}".encode())
         for part in (self.x, self.y):
-            seal.update(memoryview(part.contiguous().view(torch.uint8).numpy()))
+            seal.update(part.contiguous().view(torch.uint8).numpy().data)
         return seal.hexdigest()
 
     def take(self, index: Tensor) -> Split:
