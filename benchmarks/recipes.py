@@ -1,4 +1,4 @@
-"""Trains recipes and keeps their records: python benchmarks/recipes.py DATA recipes/NAME.toml ..."""
+"""Trains recipes and keeps their records: benchmarks/recipes.py DATA recipes/NAME.toml ..."""
 
 from __future__ import annotations
 

@@ -7,13 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 import typer.main
 
-from spikeproof import catalogue, data, models, spiking, training
+from spikeproof import attacks, catalogue, data, models, spiking, training
 from spikeproof.catalogue import KINDS, to_values
 from spikeproof.cli import app
 from spikeproof.spiking import recorded
@@ -124,19 +125,31 @@ def section_rows() -> list[str]:
     return [f"| `{name}` | {f'`{text}`' if text else 'required'} |" for name, text in shown]
 
 
-def kind_rows() -> list[str]:
+ATTACKS = (attacks.Threat, attacks.Search, attacks.Loss)
+
+
+def kind_rows(kinds: Iterable[object]) -> list[str]:
     rows = []
-    for member in (member for members in KINDS.values() for member in members):
+    for member in (member for kind in kinds for member in KINDS[kind]):
         keys = [(f.name, default(f)) for f in dataclasses.fields(member) if f.name != "kind"]
         shown = [f"`{name} = {text}`" if text else f"`{name}` required" for name, text in keys]
         rows.append(f"| `{member.kind}` | {', '.join(shown) or 'none'} |")
     return rows
 
 
-def test_the_recipe_page_lists_every_key_with_its_default():
-    page = (ROOT / "docs" / "recipes.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (
+            "recipes.md",
+            [*section_rows(), *kind_rows(kind for kind in KINDS if kind not in ATTACKS)],
+        ),
+        ("attacks.md", kind_rows(ATTACKS)),
+    ],
+)
+def test_a_page_lists_every_key_with_its_default(name, wanted):
+    page = (ROOT / "docs" / name).read_text()
     lines = [line for line in page.splitlines() if line.startswith("| `")]
-    wanted = [*section_rows(), *kind_rows()]
     assert [row for row in wanted if not any(line.startswith(row) for line in lines)] == []
     assert len(lines) == len(wanted), "a key that does not exist, or one that stands twice"
 

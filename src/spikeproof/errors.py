@@ -14,6 +14,27 @@ class Refusal(ValueError):
     """
 
 
+def short(value: object) -> str:
+    """Returns how a value is written, with its middle left out where that is long.
+
+    >>> short(3.5), len(short("x" * 10_000))
+    ('3.5', 60)
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists
+        text = f"a {type(value).__name__} too long to show"
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-17:]}"
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Refuses a number outside of its bounds, which belong to them; NaN is outside."""
+    if not low <= value <= high:
+        raise Refusal(
+            f"{name} is {short(value)}; it must be a number from {low} to {high}; change it"
+        )
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """Returns the remedy for an unknown name: the closest right one, or all of them.
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from spikeproof.catalogue import Recipe, from_values, to_values
@@ -71,6 +73,11 @@ NEURON = {"kind": "lif", "rule": {"kind": "bptt", "surrogate": {"kind": "atan"}}
         ("network.encoder", {"kind": "phase", "bits": 40}, "bits is 40"),
         ("data.validation", 2.0, "data.validation is 2.0"),
         ("data.path", "somewhere", "need both"),
+        ("train.optimizer", {"kind": "adam", "lr": 1, "betas": [0.9]}, r"betas is \[0.9\], which"),
+        ("train.optimizer", {"kind": "adam", "lr": 1, "betas": [0.9] * 3}, "is too long; leave"),
+        ("train", {"a": 1} | {"epochs": datetime.date(1979, 5, 27)}, "train.epochs is {'date'"),
+        ("data.name", ["x" * 10_000], "data.name is"),
+        ("data." + "x" * 10_000, 1, "is not known"),
     ],
 )
 def test_every_mistake_costs_one_sentence(path, value, sentence):
@@ -78,8 +85,23 @@ def test_every_mistake_costs_one_sentence(path, value, sentence):
         from_values(Recipe, with_(path, value), "the recipe")
     assert str(caught.value).startswith("the recipe: ")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_an_integer_too_long_to_write_is_refused():
+    with pytest.raises(Refusal, match="beyond JSON"):
+        from_values(Recipe, with_("train.epochs", 10**5000), "the recipe")
+
+
+def test_what_is_nested_too_deeply_is_refused():
+    for depth in (300, 100_000):
+        value: list = []
+        for _ in range(depth):
+            value = [value]
+        with pytest.raises(Refusal, match="few levels"):
+            from_values(Recipe, with_("data.name", value), "the recipe")
 
 
 def test_values_that_json_lacks_are_refused():
-    with pytest.raises(Refusal, match="not JSON serializable"):
+    with pytest.raises(Refusal, match=r"data.name is \{'set'"):
         from_values(Recipe, with_("data.name", {1, 2}), "the recipe")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,24 @@ def test_files_of_ones_own_are_read_by_path_and_format(recipe, tmp_path):
 def test_a_recipe_is_a_value(recipe):
     read = read_recipe(recipe)
     assert dataclasses.replace(read) == read_recipe(Path(recipe))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("input", "size", 10**9, "size is 1000000000"),
+        ("input", "channels", 0, "channels is 0"),
+        ("input", "mean", [float("nan")], "mean is nan"),
+        ("input", "std", [0.0], "std is 0.0"),
+        ("input", "classes", ["a"], "classes is 1"),
+        ("input", "std", [1.0, 1.0], "1 means and 2 deviations"),
+        (None, "version", 99, "version is 99; it must be 1"),
+    ],
+)
+def test_a_spec_out_of_bounds_is_refused(recipe, tmp_path, section, key, value, said):
+    read = read_recipe(recipe)
+    values = to_values(specify(read, read_data(read, tmp_path)))
+    (values[section] if section else values)[key] = value
+    (tmp_path / "spec.json").write_text(json.dumps(values))
+    with pytest.raises(Refusal, match=said):
+        read_spec(tmp_path)

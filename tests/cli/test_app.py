@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_a_recipe_trains_and_leaves_a_record(run, recipe, tmp_path):
         (["train", "{recipe}", "--device", "tpu9"], "device 'tpu9' cannot be used"),
         (["train", "{recipe}", "--out", "{recipe}"], "is a file"),
         (["train", "{recipe}", "--out", "nothing", "--resume"], "nothing to resume"),
-        (["train", "{folder}"], "is a directory"),
+        (["train", "{folder}"], "is no regular file"),
         (["data", "check", "cifar11"], "did you mean 'cifar10"),
         (["data", "check", "cifar10", "--data-dir", "nowhere"], "nowhere has no cifar10"),
         (["data", "check", "x", "--format", "jpeg2000"], "is no format"),
@@ -94,6 +95,56 @@ def test_system_errors_are_sentences(number):
     assert text.startswith("some/file: ")
     assert text.count(";") >= 1
     assert "memory" in sentence(MemoryError())
+
+
+@pytest.mark.parametrize(
+    "words", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory. Tried to ..."]
+)
+def test_too_little_memory_is_a_sentence_and_another_error_is_not(run, monkeypatch, words):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("spikeproof.cli._doctor.doctor", broken)
+    code, _, err = run("doctor")
+    assert (code, err.count("\n"), "not enough memory" in err) == (2, 0, True)
+    words = "shapes differ"
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run("doctor")
+
+
+def test_what_an_encoding_lacks_is_printed_all_the_same(monkeypatch, tmp_path):
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    for words in (["data", "show", "digits"], ["train", str(tmp_path / "zw\xf6lf.toml")]):
+        monkeypatch.setattr(sys, "argv", ["spikeproof", *words])
+        with pytest.raises(SystemExit):
+            main()
+    for stream, expected in zip(streams, (b"\\u2580", b"zw\\xf6lf.toml"), strict=True):
+        stream.flush()
+        assert expected in stream.buffer.getvalue()
+
+
+def test_an_out_that_is_no_folder_is_refused(run, recipe, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nothing").symlink_to("absent")
+    for out, said in (
+        ("", "--out is empty"),
+        (tmp_path / "loop", "leads to itself or to nothing"),
+        (tmp_path / "nothing", "leads to itself or to nothing"),
+        (tmp_path / "loop" / "x", "mend the link"),
+    ):
+        code, _, err = run("train", recipe, "--out", out)
+        assert (code, said in err, len(err.splitlines())) == (2, True, 1), err
+
+
+def test_a_recipe_that_is_no_small_file_is_refused(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path / "loop"):
+        code, _, err = run("train", path, "--out", tmp_path / "run")
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "regular file" in err or "mend the link" in err
 
 
 def test_a_full_disk_leaves_one_sentence_and_no_half_file(run, recipe, tmp_path, monkeypatch):

@@ -13,3 +13,9 @@ def test_brackets_are_text(capsys):
     said = capsys.readouterr().out
     assert "spikeproof[images]' [bold]" in said
     assert "[red]x" in said
+
+
+def test_a_pipe_gets_a_sentence_on_one_line(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal().print("word " * 40)
+    assert len(capsys.readouterr().out.splitlines()) == 1

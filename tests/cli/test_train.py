@@ -61,6 +61,16 @@ def test_a_record_says_what_was_done_and_what_came_out(recipe, tmp_path):
     assert accuracy(network, test) == record["result"]["test"]["accuracy"]
 
 
+def test_the_record_is_of_the_network_that_was_trained(recipe, tmp_path):
+    """A spec that somebody changed on the disk decides nothing."""
+    read = read_recipe(recipe, ["train.epochs=1"])
+    first = train(read, tmp_path / "run", tmp_path, console=quiet())
+    spec = tmp_path / "run" / "spec.json"
+    spec.write_text(spec.read_text().replace('"T": 2', '"T": 1'))
+    again = train(read, tmp_path / "run", tmp_path, resume=True, console=quiet())
+    assert again["result"]["test"] == first["result"]["test"]
+
+
 def test_a_stochastic_network_is_trained_with_fresh_noise(recipe, tmp_path):
     words = ["train.epochs=1", 'network.encoder={kind="poisson"}']
     losses = []
@@ -75,7 +85,7 @@ def test_a_stochastic_network_is_trained_with_fresh_noise(recipe, tmp_path):
 def test_devices_are_picked_or_refused():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type in ("cpu", "cuda")
-    for name in ("gpu", "cuda:99", ""):
+    for name in ("gpu", "cuda:99", "", "meta", "hpu", "mkldnn", "mps", "xla", "cpu:5"):
         with pytest.raises(Refusal, match="take cpu or auto"):
             pick_device(name)
 

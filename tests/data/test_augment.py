@@ -137,9 +137,10 @@ def test_augmentation_applies_what_is_on():
 
 
 @pytest.mark.parametrize("name", ["pad", "cutout", "roll", "rotate"])
-def test_negative_knobs_are_refused(name):
-    with pytest.raises(Refusal, match=f"{name} is -1"):
-        Augmentation(**{name: -1})
+def test_knobs_out_of_bounds_are_refused(name):
+    for value in (-1, 1025, 10**30):
+        with pytest.raises(Refusal, match=f"{name} is {value}"):
+            Augmentation(**{name: value})
 
 
 def test_batches_of_another_rank_are_refused():

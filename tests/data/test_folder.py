@@ -45,7 +45,7 @@ def test_grey_stays_grey_unless_there_is_colour(tmp_path):
 def test_one_folder_is_split_three_ways(tmp_path):
     filled(tmp_path, count=50)
     dataset = read_folder(tmp_path, seed=3)
-    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [70, 10, 20]
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [72, 8, 20]
 
 
 def test_pictures_are_resized_only_on_demand(tmp_path):

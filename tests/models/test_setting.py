@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from spikeproof.errors import Refusal
-from spikeproof.models import CNN, MLP, Setting, analog_twin, build, prunable_weights
+from spikeproof.models import (
+    CNN,
+    MLP,
+    VGG11,
+    VGG16,
+    WRN,
+    Setting,
+    SEWResNet,
+    SpikingResNet,
+    analog_twin,
+    build,
+    prunable_weights,
+)
 from spikeproof.seeding import generator
 from spikeproof.spiking import IF, Direct, Frames, Phase, Poisson, Spiking
 
@@ -21,9 +35,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
 
 
 def test_convolutions_start_he_normal_and_biases_at_zero():
-    net = build(CNN((64, 64)), Setting(channels=1, size=8), 0)
-    conv = [m for m in net.modules() if isinstance(m, nn.Conv2d)][1]
-    assert conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    net = build(CNN((128,)), Setting(channels=3, size=8), 0)  # fan-in 27, fan-out 1152
+    (conv,) = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert conv.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.04)
     assert all(not m.bias.any() for m in net.modules() if isinstance(m, nn.Linear))
 
 
@@ -50,8 +64,13 @@ def test_prunable_weights_leave_out_biases_and_norms():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"channels": 0}, {"size": 0}, {"T": 0}, {"classes": 1}, {"mean": (0.0, 0.0), "channels": 3}],
-)
+    [
+        {"channels": 0}, {"size": 0}, {"T": 0}, {"classes": 1}, {"mean": (0.0, 0.0), "channels": 3},
+        {"channels": 10**9}, {"size": 10**9}, {"T": 10**9}, {"classes": 10**9},
+        {"mean": (math.nan,)}, {"std": (0.0,)}, {"std": (math.inf,)}, {"std": (-1.0,)},
+        {"std": (1.0, 1.0, 1.0)}, {"mean": (0.0,) * 3}, {"std": (1e-300,)},
+    ],
+)  # fmt: skip
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(Refusal):
         Setting(**wrong)
@@ -67,3 +86,36 @@ def test_the_twin_of_an_event_network_sees_the_mean_frame():
     x = torch.rand(3, 5, 2, 8, 8, generator=generator(0))
     twin = build(MLP(), analog_twin(setting)).eval()
     assert torch.allclose(twin(x), twin(x.mean(1, keepdim=True).expand_as(x)), atol=1e-6)
+
+
+WIDE = (VGG11, VGG16, WRN, SEWResNet, SpikingResNet)
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0, math.nan, math.inf, 1e300, 65.0])
+@pytest.mark.parametrize("made", WIDE)
+def test_impossible_widths_are_refused(made, width):
+    with pytest.raises(Refusal, match=r"^width is .*; it must be above 0 and at most 64"):
+        made(width=width)
+
+
+@pytest.mark.parametrize("count", [0, -5, 65_537, 10**30])
+@pytest.mark.parametrize(
+    "made", [lambda n: MLP((4, n)), lambda n: CNN((4, n)), lambda n: CNN((4,), n)]
+)
+def test_impossible_channels_are_refused(made, count):
+    with pytest.raises(Refusal, match=f"is {count}; it must be a number from 1 to 65536"):
+        made(count)
+
+
+def test_a_width_that_leaves_no_channel_is_refused_and_its_remedy_works():
+    with pytest.raises(Refusal, match=r"64 channels times it are none; take at least 0\.016"):
+        build(VGG11(0.004), Setting())
+    build(VGG11(0.016), Setting())
+
+
+def test_monstrous_networks_are_refused_before_they_are_made():
+    for monster in (MLP((65_536, 65_536)), VGG16(64.0), WRN(1000, 64)):
+        with pytest.raises(Refusal, match="weights; networks of up to 1,000,000,000"):
+            build(monster, Setting())
+    with pytest.raises(Refusal, match="give at most 100"):
+        MLP((1,) * 101)

@@ -55,3 +55,11 @@ def test_a_network_as_narrow_as_its_stem_still_runs():
         == twin(torch.rand(2, 3, 8, 8, generator=generator(0))).shape
         == (2, 10)
     )
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"depth": 1006}, {"depth": 6_000_000_004}, {"widen": 0}, {"widen": 65}]
+)
+def test_monstrous_depths_and_widths_are_refused(knobs):
+    with pytest.raises(Refusal, match=f"is {next(iter(knobs.values()))}; "):
+        WRN(**knobs)

@@ -156,3 +156,18 @@ def test_a_second_derivative_is_refused_and_not_half_done():
     spikes, _ = integrate_and_fire(weight * current, membrane, theta, tau, hard=True, rule=BPTT())
     with pytest.raises(Refusal, match="create_graph=True reached a layer of spikes"):
         torch.autograd.grad(spikes.sum(), current, create_graph=True)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_threshold_learns_where_the_input_has_no_gradient(hard):
+    current, membrane, theta, tau = (value.detach() for value in leaves(7))
+    theta.requires_grad_()
+    ours = integrate_and_fire(current, membrane, theta, tau, hard=hard, rule=BPTT())
+
+    def slope(u: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(formulas.triangle(u.detach().numpy()))
+
+    theirs = oracle.unrolled(current, membrane, theta, tau, slope, hard=hard, detach=False)
+    (a,), (b,) = (torch.autograd.grad(loss(*pair), theta) for pair in (ours, theirs))
+    assert a != 0
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)

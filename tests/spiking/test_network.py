@@ -149,8 +149,18 @@ def test_the_slope_of_a_clip_is_flat():
     torch.testing.assert_close(d_w, inside.to(w.dtype))
 
 
-@pytest.mark.parametrize(("encoder", "opens"), [(Direct(), False), (Phase(), True)])
+@pytest.mark.parametrize(
+    ("encoder", "opens"),
+    [
+        (Direct(), [False]),
+        (Direct(), [True, True]),
+        (Direct(), [False, True]),
+        (Phase(), [True]),
+        (Phase(), [False, True]),
+    ],
+)
 def test_time_is_opened_exactly_once(encoder, opens):
-    layers = nn.Sequential(nn.Flatten(), Spiking(IF(), 2, opens_time=opens))
+    neurons = [Spiking(IF(), 2, opens_time=opening) for opening in opens]
+    layers = nn.Sequential(nn.Flatten(), *neurons)
     with pytest.raises(Refusal, match="opens_time"):
         SpikingNetwork(Encode(encoder, 2), layers)

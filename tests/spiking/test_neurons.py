@@ -72,6 +72,10 @@ def test_learned_values_are_floored_and_clamped():
         lambda: LIF(theta=math.nan),
         lambda: LIF(floor=0.0),
         lambda: IF(theta=0.02),
+        lambda: LIF(theta=1e300),
+        lambda: LIF(theta=1e-300, floor=1e-300),
+        lambda: LIF(tau=1e300),
+        lambda: IF(tau=0.2),
         lambda: Spiking(IF(), 0),
     ],
 )

@@ -154,3 +154,18 @@ def test_a_layer_that_never_ran_has_no_numbers():
         pass
     assert layers["0"].spikes.shape == layers["0"].rate.shape == (0,)
     assert layers["0"].gradient.l1.shape == (0,)
+
+
+def test_a_rate_counts_the_steps_that_ran():
+    model, x = network(), images(3)
+    with recorded(model) as layers:
+        for layer in (model.layers[1], model.layers[3]):
+            layer.T = 2
+        model.encode.T = 2
+        model(x)
+    for record in layers.values():
+        assert record.T == 2
+        torch.testing.assert_close(record.rate, record.spikes / (2 * record.neurons))
+    with recorded(model) as short:
+        model(x)
+    assert torch.equal(layers[FIRST].rate, short[FIRST].rate)

@@ -168,7 +168,7 @@ def test_the_analog_twin(activation, levels):
 
 @pytest.mark.parametrize(
     ("current", "slope"),
-    [(-0.1, 0.0), (0.01, 0.5), (1.0, 0.5), (2.0, 0.5), (2.01, 0.0), (50.0, 0.0)],
+    [(-0.1, 0.0), (0.0, 0.2), (0.01, 0.5), (1.0, 0.5), (2.0, 0.5), (2.01, 0.0), (50.0, 0.0)],
 )
 def test_rga_without_leak(current, slope):
     x = torch.full((4, 1), current, dtype=torch.float64, requires_grad=True)
@@ -316,3 +316,43 @@ def test_a_batch_of_another_shape_is_refused():
 def test_adaptive_sharpness_refuses_what_has_no_width(curve, share):
     with pytest.raises(Refusal, match="vanishing is"):
         ASSG(curve, vanishing=share)
+
+
+def test_the_first_draw_of_an_empty_memory_is_that_of_a_first_step():
+    view, _, _ = adaptive()
+    x, d = images(2, 62), randn((2, 3), 24)
+    with unobserved(view):
+        first = gradient(view, x, d)
+    np.testing.assert_array_equal(gradient(view, x, d), first)
+
+
+def test_a_nested_block_gives_the_outer_one_back():
+    view, _, _ = adaptive()
+    with unobserved(view):
+        with unobserved(view):
+            pass
+        assert all(m.frozen for m in memories(view))
+
+
+def test_an_adaptive_view_of_an_adaptive_view_starts_with_an_empty_memory():
+    view, _, _ = adaptive()
+    x, d = images(2, 65), randn((2, 3), 26)
+    first, second = gradient(view, x, d), gradient(view, x, d)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(gradient(seen_through(view, ASSG()), x, d), first)
+
+
+@pytest.mark.parametrize(
+    ("rule", "knobs"),
+    [
+        *((RGA, {"beta": beta}) for beta in (0.0, 1.0, -2.0, 1e200, math.nan)),
+        *((RGA, {"gamma": gamma}) for gamma in (-0.1, 1e200, math.inf, math.nan)),
+        *((ASSG, {"rho": rho}) for rho in (-1.0, math.inf, math.nan)),
+        *((ASSG, {"beta_mean": beta}) for beta in (-0.1, 1.0, math.nan)),
+        *((ASSG, {"beta_deviation": beta}) for beta in (-0.1, 1.0, math.nan)),
+    ],
+)
+def test_rules_refuse_knobs_without_meaning(rule, knobs):
+    (name,) = knobs
+    with pytest.raises(Refusal, match=f"^{name}.* is "):
+        rule(**knobs)

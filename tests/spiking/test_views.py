@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from spikeproof.errors import Refusal
 from spikeproof.seeding import generator, isolated
@@ -38,6 +39,7 @@ from spikeproof.spiking import (
     forget,
     keep_samples,
     over_time,
+    recorded,
     seen_through,
     smoothed,
     stream,
@@ -205,10 +207,10 @@ def test_views_do_not_share_their_memory():
     second = gradient(one, x)
     assert not torch.equal(first, second)
     assert torch.equal(gradient(two, x), first)
-    later = over_time(one, STEPS)
-    third = gradient(one, x)
-    assert torch.equal(gradient(later, x), third), "a view of a view starts from its memory"
-    assert one.layers[2].memory is not later.layers[2].memory
+    gradient(two, x)
+    third = gradient(over_time(one, STEPS), x)
+    assert torch.equal(gradient(two, x), third), "a view of a view goes on with its memory"
+    assert not torch.equal(gradient(one, x), third), "and leaves its trace there"
 
 
 @pytest.mark.parametrize(
@@ -397,3 +399,57 @@ def test_a_stream_carries_gradients_through_its_state(encoder):
 def test_a_view_keeps_the_mode_it_was_taken_in():
     assert not seen_through(network(), BPTT(Triangle())).training
     assert seen_through(network().train(), BPTT(Triangle())).training
+
+
+def test_a_view_made_while_recording_is_not_recorded():
+    model, x = network(), images()
+    with recorded(model) as layers:
+        view = seen_through(model, BPTR())
+        view(x)
+        assert all(len(layer.spikes) == 0 for layer in layers.values())
+        model(x)
+    view(x)
+    assert all(len(layer.spikes) == len(x) for layer in layers.values())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in view.modules())
+
+
+def test_a_pruned_model_can_be_viewed():
+    model, x = network(), images()
+    layer = next(m for m in model.modules() if isinstance(m, nn.Linear))
+    prune.l1_unstructured(layer, "weight", 0.5)
+    logits = model(x)
+    view = seen_through(model, BPTR())
+    assert torch.equal(view(x), logits)
+    with torch.no_grad():
+        layer.weight_orig.mul_(2)
+    assert torch.equal(view(x), model(x))
+
+
+def test_a_layer_alone_has_no_analog_view():
+    with pytest.raises(Refusal, match=r"nn\.Sequential"):
+        seen_through(Spiking(IF(), 2), CBA())
+
+
+def named_twice() -> tuple[SpikingNetwork, list[nn.Linear]]:
+    with isolated(0, "twice"):
+        linears = [nn.Linear(72, 4), nn.Linear(4, 4), nn.Linear(4, 3)]
+    shared = Spiking(LIF(tau=0.8, theta=0.3), STEPS)
+    layers = nn.Sequential(nn.Flatten(), linears[0], shared, linears[1], shared, linears[2])
+    return SpikingNetwork(Encode(Frames(), STEPS), layers).double().eval(), linears
+
+
+def test_a_layer_under_two_names_is_streamed_under_both():
+    model, _ = named_twice()
+    x = images(steps=STEPS)
+    first, state = stream(model, x[:, :2], 2)
+    second, state = stream(model, x[:, 2:], STEPS - 2, state)
+    torch.testing.assert_close(torch.cat([first, second]), model.steps(x))
+    assert len(state.membranes) == 2
+
+
+def test_a_layer_under_two_names_is_analog_under_both():
+    model, (first, middle, last) = named_twice()
+    x = images(steps=STEPS)
+    rates = torch.relu(first(x.mean(1).flatten(1)) / 0.3)
+    expected = last(torch.relu(middle(rates) / 0.3))
+    torch.testing.assert_close(seen_through(model, CBA())(x), expected)

@@ -16,7 +16,7 @@ from torch import nn
 from spikeproof.errors import Refusal
 from spikeproof.seeding import isolated
 from spikeproof.training import load_weights, save_model
-from spikeproof.training._checkpoint import load_state, save_state
+from spikeproof.training._checkpoint import _write, load_state, save_state
 
 
 def network(width: int = 4, seed: int = 0) -> nn.Module:
@@ -83,11 +83,11 @@ def test_odd_tensors_come_back(tmp_path: Path):
 )
 def test_a_state_gives_the_optimizer_its_memory_back(tmp_path: Path, rule: type, knobs: dict):
     model, optimizer = trained(rule, **knobs)
-    save_state(tmp_path / "state", model, optimizer, {"step": 3, "mean": 0.1})
+    save_state(tmp_path / "state", model, optimizer, NOTE)
     other = network(seed=1)
     fresh = rule(other.parameters(), lr=0.01, **knobs)
     note = load_state(tmp_path / "state", other, fresh)
-    assert (note["step"], note["mean"]) == (3, 0.1)
+    assert note == NOTE | {"kind": "state"}
     assert same(model, other)
     before, after = optimizer.state_dict()["state"], fresh.state_dict()["state"]
     assert before.keys() == after.keys()
@@ -105,15 +105,19 @@ def test_frozen_weights_do_not_shift_the_memory(tmp_path: Path):
         made.append(torch.optim.Adam(free, lr=0.01))
     model(torch.eye(3)).square().sum().backward()
     made[0].step()
-    save_state(tmp_path / "state", model, made[0], {})
+    save_state(tmp_path / "state", model, made[0], NOTE)
     load_state(tmp_path / "state", fresh, made[1])
     one, other = model[2].weight, fresh[2].weight
     assert torch.equal(made[0].state[one]["exp_avg"], made[1].state[other]["exp_avg"])
 
 
+COUNTERS = {"step": 3, "epoch": 1, "loss": 0.5, "seen": 7, "best": 0.1, "best_epoch": 1}
+NOTE = {"run": "a", "counters": COUNTERS, "scaler": {}}
+
+
 def saved_state(folder: Path) -> bytes:
     model, optimizer = trained(torch.optim.SGD, momentum=0.9)
-    save_state(folder / "state", model, optimizer, {"step": 3})
+    save_state(folder / "state", model, optimizer, NOTE)
     return (folder / "state").read_bytes()
 
 
@@ -187,14 +191,82 @@ def test_another_dtype_is_refused(tmp_path: Path):
 
 
 def test_a_refused_file_leaves_the_network_alone(tmp_path: Path):
-    spoilt = network()
-    with torch.no_grad():
-        spoilt[2].bias[1] = torch.nan
-    save_model(tmp_path, spoilt, {})
-    model = network(seed=1)
-    with pytest.raises(Refusal, match=r"holds NaN in 2\.bias"):
-        load_weights(tmp_path, model)
-    assert same(model, network(seed=1))
+    for value in (torch.nan, torch.inf):
+        spoilt = network()
+        with torch.no_grad():
+            spoilt[2].bias[1] = value
+        save_model(tmp_path, spoilt, {})
+        model = network(seed=1)
+        with pytest.raises(Refusal, match=r"holds NaN or infinity in 2\.bias"):
+            load_weights(tmp_path, model)
+        assert same(model, network(seed=1))
+
+
+def with_counter(**changed) -> dict:
+    return NOTE | {"counters": {k: v for k, v in (COUNTERS | changed).items() if v is not None}}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {},
+        NOTE | {"run": 3},
+        NOTE | {"scaler": []},
+        NOTE | {"counters": [3]},
+        with_counter(more=1),
+        with_counter(step=None),
+        with_counter(step=-3),
+        with_counter(step=1 << 60),
+        with_counter(step=3.0),
+        with_counter(step=True),
+        with_counter(epoch=4),
+        with_counter(best_epoch=2),
+        with_counter(loss="0.5"),
+    ],
+    ids=repr,
+)
+def test_a_resealed_state_with_a_strange_note_is_refused(tmp_path: Path, note: dict):
+    model, optimizer = trained(torch.optim.SGD)
+    save_state(tmp_path / "state", model, optimizer, note)
+    other = network(seed=1)
+    with pytest.raises(Refusal, match="is not the state of a run"):
+        load_state(tmp_path / "state", other, torch.optim.SGD(other.parameters()))
+    assert same(other, network(seed=1))
+
+
+def test_a_state_before_the_first_epoch_has_no_best(tmp_path: Path):
+    model, optimizer = trained(torch.optim.SGD)
+    note = with_counter(epoch=0, best=None, best_epoch=0)
+    save_state(tmp_path / "state", model, optimizer, note)
+    assert load_state(tmp_path / "state", model, optimizer)["counters"] == note["counters"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stray", torch.ones(1)),
+        ("optimizer/0.weight", torch.ones(1)),
+        ("optimizer/9.weight/exp_avg", torch.ones(1)),
+        ("optimizer/0.weight/unknown", torch.ones(1)),
+        ("optimizer/0.weight/exp_avg", torch.ones(1)),
+        ("optimizer/0.weight/exp_avg", None),
+    ],
+)
+def test_a_resealed_state_with_another_memory_is_refused(tmp_path: Path, name: str, value):
+    model, optimizer = trained(torch.optim.Adam)
+    save_state(tmp_path / "state", model, optimizer, NOTE)
+    tensors = load_file(tmp_path / "state") | {name: value}
+    _write(
+        tmp_path / "state",
+        {k: t for k, t in tensors.items() if t is not None},
+        NOTE | {"kind": "state"},
+    )
+    other = network(seed=1)
+    fresh = torch.optim.Adam(other.parameters())
+    with pytest.raises(Refusal, match="is no memory of this optimizer"):
+        load_state(tmp_path / "state", other, fresh)
+    assert same(other, network(seed=1))
+    assert not fresh.state
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -257,6 +329,6 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "write_bytes", full)
     model, optimizer = trained(torch.optim.Adam)
     with pytest.raises(OSError, match="No space left"):
-        save_state(tmp_path / "state", model, optimizer, {"step": 4})
+        save_state(tmp_path / "state", model, optimizer, NOTE)
     assert (tmp_path / "state").read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["state"]

@@ -45,13 +45,23 @@ def test_a_changed_promise_is_refused_with_both_values(tmp_path: Path, changed: 
 
 
 @pytest.mark.parametrize(
-    "file", ["plan.json", "state.safetensors", "model.safetensors", "spec.json", "metrics.jsonl"]
+    "file",
+    [
+        "plan.json",
+        "state.safetensors",
+        "model.safetensors",
+        "spec.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "record.json",
+    ],
 )
 def test_a_run_is_never_overwritten(tmp_path: Path, file: str):
     (tmp_path / file).write_text("mine")
     with pytest.raises(Refusal, match=f"already holds a run .{file}.*--resume"):
         begin(tmp_path)
     assert (tmp_path / file).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [file]
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path):
@@ -117,3 +127,18 @@ def test_one_process_at_a_time_and_a_kill_frees_the_folder(tmp_path: Path):
 def _refused_as_in_use(folder: Path) -> None:
     with pytest.raises(Refusal, match="is in use"), claimed(folder, PROMISE, resume=True):
         pytest.fail("the folder was given twice")
+
+
+def test_a_run_that_was_refused_before_it_kept_anything_leaves_nothing(tmp_path: Path):
+    def fail(folder: Path, *files: str) -> None:
+        with claimed(folder, PROMISE, resume=False):
+            for file in files:
+                (folder / file).write_text("kept")
+            raise Refusal("a; b; c")
+
+    with pytest.raises(Refusal, match="a; b; c"):
+        fail(tmp_path / "new", "metrics.jsonl")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(Refusal, match="a; b; c"):
+        fail(tmp_path / "begun", "state.safetensors")
+    assert (tmp_path / "begun" / "plan.json").exists()

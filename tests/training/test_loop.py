@@ -512,3 +512,28 @@ def test_whole_numbers_in_a_plan_are_the_same_as_fractions(tmp_path: Path):
     with pytest.raises(Interrupted):
         train(tmp_path, plan(optimizer=SGD(1)), watch=stop_at(5))
     train(tmp_path, replace(plan(), optimizer=SGD(1.0)), resume=True)
+
+
+def test_the_smallest_loss_can_select(tmp_path: Path):
+    losses = iter([0.5, 0.2, 0.4])
+    chosen = plan(epochs=3, select="loss")
+    outcome = fit(
+        Noisy(),
+        Points(40),
+        CrossEntropy(),
+        chosen,
+        tmp_path,
+        validate=lambda _: {"loss": next(losses)},
+    )
+    assert (outcome.best_epoch, outcome.best) == (2, -0.2)
+
+
+def test_a_single_sample_left_over_does_not_stop_a_norm(tmp_path: Path):
+    train(tmp_path, plan(epochs=1, batch=39))
+    assert lines(tmp_path)[-1]["kind"] == "epoch"
+
+
+def test_an_unknown_metric_leaves_nothing_behind(tmp_path: Path):
+    with pytest.raises(Refusal, match="select is 'f1'"):
+        train(tmp_path / "run", plan(epochs=1, select="f1", save_every=99))
+    assert not (tmp_path / "run").exists()

@@ -90,3 +90,9 @@ def test_shares_are_from_0_to_1():
 
 def test_kinds():
     assert (CrossEntropy().kind, TET().kind) == ("cross_entropy", "tet")
+
+
+@pytest.mark.parametrize("phi", [1e300, -1e300, float("nan")])
+def test_a_target_of_logits_is_one_that_float32_can_square(phi):
+    with pytest.raises(Refusal, match=r"^phi is"):
+        TET(phi=phi)

@@ -8,8 +8,9 @@ from spikeproof.errors import Refusal
 from spikeproof.training import SGD, Adam, AdamW, Constant, Cosine, Plan, Steps
 
 NONSENSE = {
-    "epochs": [0, -1, 1.5],
-    "batch": [0, 2.0],
+    "epochs": [0, -1, 1.5, 10**30],
+    "batch": [0, 2.0, 10**30],
+    "seed": [-1, 2**63, 0.5],
     "save_every": [0],
     "log_every": [0],
     "warmup": [-0.1, 3.0, math.nan],
@@ -34,7 +35,7 @@ def test_nonsense_is_refused_with_its_name_and_value(name: str, value: object):
     assert repr(value) in str(refusal.value)
 
 
-@pytest.mark.parametrize("lr", [0.0, -0.1, math.inf, math.nan])
+@pytest.mark.parametrize("lr", [0.0, -0.1, math.inf, math.nan, 1e300])
 @pytest.mark.parametrize("rule", [SGD, Adam, AdamW])
 def test_a_learning_rate_is_above_zero(rule: type, lr: float):
     with pytest.raises(Refusal, match=r"optimizer\.lr is"):
@@ -64,11 +65,20 @@ def test_schedules_refuse_what_has_no_meaning():
     for final in (-0.1, 1.1, math.nan):
         with pytest.raises(Refusal, match=r"schedule\.final"):
             Cosine(final)
-    for milestones in ((), (2.0, 1.0), (0.0, 1.0), (1.0, 1.0), (1.0, math.nan), (math.inf,)):
+    for milestones in (
+        (),
+        (2.0, 1.0),
+        (0.0, 1.0),
+        (1.0, 1.0),
+        (1.0, math.nan),
+        (1e308,),
+        tuple(range(1, 102)),
+    ):
         with pytest.raises(Refusal, match=r"schedule\.milestones"):
             Steps(milestones)
-    with pytest.raises(Refusal, match=r"schedule\.factor"):
-        Steps((1.0,), factor=0.0)
+    for factor in (0.0, 1e200, math.nan):
+        with pytest.raises(Refusal, match=r"schedule\.factor"):
+            Steps((1.0,), factor=factor)
 
 
 def test_unions_are_told_apart_by_kind():

@@ -1,5 +1,6 @@
 """The only place where a string becomes an object."""
 
+from spikeproof.catalogue._evaluation import read_suite, read_threat
 from spikeproof.catalogue._kinds import KINDS
 from spikeproof.catalogue._read import from_values, to_values
 from spikeproof.catalogue._recipe import (
@@ -29,6 +30,8 @@ __all__ = [
     "read_data",
     "read_recipe",
     "read_spec",
+    "read_suite",
+    "read_threat",
     "specify",
     "to_values",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spikeproof import models, spiking, training
+from spikeproof import attacks, models, spiking, training
 
 KINDS: dict[object, tuple[type, ...]] = {
     spiking.Surrogate: (
@@ -44,4 +44,42 @@ KINDS: dict[object, tuple[type, ...]] = {
     training.Optimizer: (training.SGD, training.Adam, training.AdamW),
     training.Schedule: (training.Constant, training.Cosine, training.Steps),
     training.Objective: (training.CrossEntropy, training.TET),
+    attacks.Threat: (
+        attacks.Flips,
+        attacks.L0,
+        attacks.L1,
+        attacks.L2,
+        attacks.Linf,
+        attacks.RelaxedLinf,
+        attacks.Retiming,
+    ),
+    attacks.Search: (
+        attacks.APGD,
+        attacks.CornerEvents,
+        attacks.DashEvents,
+        attacks.FAB,
+        attacks.FGSM,
+        attacks.FrameEvents,
+        attacks.Gumbel,
+        attacks.HopSkipJump,
+        attacks.MIFGSM,
+        attacks.PGD,
+        attacks.RFGSM,
+        attacks.RandomSearch,
+        attacks.RetimingSearch,
+        attacks.SAPGD,
+        attacks.SDA,
+        attacks.SEA,
+        attacks.SparseSearch,
+        attacks.SpikeFool,
+        attacks.Square,
+        attacks.TopK,
+    ),
+    attacks.Loss: (
+        attacks.CE,
+        attacks.DLR,
+        attacks.Margin,
+        attacks.StepCE,
+        attacks.TargetedDLR,
+    ),
 }

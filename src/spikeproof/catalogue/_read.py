@@ -10,12 +10,13 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Mapping
+from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from spikeproof.catalogue._kinds import KINDS
-from spikeproof.errors import Refusal, nearest
+from spikeproof.errors import Refusal, nearest, short
 
 T = TypeVar("T")
 
@@ -29,14 +30,19 @@ def from_values(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Returns an object of this dataclass; every error is one sentence that begins with where."""
     mirror = _mirror(cast("Any", cls))
     try:
-        text = json.dumps(values)  # in JSON mode, a list may become a tuple and nothing else
+        # In JSON mode, a list may become a tuple and nothing else. What JSON lacks, such as a
+        # date, becomes a table that fits nowhere, so that the sentence names its key.
+        text = json.dumps(values, default=lambda value: {type(value).__name__: str(value)})
         return _object(mirror.model_validate_json(text))
     except ValidationError as error:
         raise Refusal(f"{where}: {_sentence(error, mirror)}") from None
-    except TypeError as error:
-        raise Refusal(f"{where}: {error}; write text, numbers, lists and tables") from None
     except Refusal as error:
         raise Refusal(f"{where}: {error}") from None
+    except (TypeError, ValueError, RecursionError):
+        raise Refusal(
+            f"{where}: it goes beyond JSON; keys are text, numbers short and tables few levels "
+            "deep; write them so"
+        ) from None
 
 
 def to_values(thing: Any) -> Any:
@@ -63,9 +69,11 @@ def _mirror(cls: Any) -> type[_Mirror]:
 
 
 def _annotation(hint: Any) -> Any:
-    members = next((members for kind, members in KINDS.items() if kind == hint), None)
-    if members is not None:
-        mirrors = tuple(_mirror(member) for member in members)
+    # A kind may itself be written as a union; any other union may have kinds among its arms.
+    arms = get_args(hint) if isinstance(hint, UnionType) and hint not in KINDS else (hint,)
+    if any(arm in KINDS for arm in arms):
+        members = (member for arm in arms for member in KINDS.get(arm, (arm,)))
+        mirrors = tuple(m if m is NoneType else _mirror(m) for m in members)
         return Annotated[Union[mirrors], Field(discriminator="kind")]  # noqa: UP007  made at run time
     return _mirror(hint) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else hint
 
@@ -82,23 +90,27 @@ def _sentence(error: ValidationError, mirror: type[_Mirror]) -> str:
     tags = [m.source.kind for m in _mirrors(mirror) if hasattr(m.source, "kind")]
     path = [str(part) for part in first["loc"] if part not in tags]
     name, value, context = ".".join(path) or "it", first["input"], first.get("ctx", {})
+    name = name if len(name) <= 60 else short(name)
     match first["type"]:
         case "extra_forbidden":
             return f"{name} is not known; {nearest(path[-1], _siblings(mirror, first['loc']))}"
+        case "json_invalid":
+            return "it is nested too deeply; tables and lists have few levels; write them flat"
+        case "too_long":
+            return f"{name} is {short(value)}, which is too long; leave out what is too much"
+        case "missing" if isinstance(first["loc"][-1], int):
+            return (
+                f"{'.'.join(path[:-1])} is {short(value)}, which is too short; add what is missing"
+            )
         case "missing":
             return f"{name} is missing; it has no default; add it"
         case "union_tag_not_found":
             return f"{name} has no kind; {nearest('', _members(mirror, first['loc']))}"
         case "union_tag_invalid":
             known = nearest(str(context["tag"]), _members(mirror, first["loc"]))
-            return f"{name}.kind is {context['tag']!r}, which is not known; {known}"
+            return f"{name}.kind is {short(context['tag'])}, which is not known; {known}"
     rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{name} is {_short(value)}; it must be {rule}; correct it"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"{name} is {short(value)}; it must be {rule}; correct it"
 
 
 def _members(mirror: type[_Mirror], location: tuple[int | str, ...]) -> list[str]:

@@ -6,17 +6,16 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from spikeproof.catalogue._read import from_values
+from spikeproof.catalogue._toml import read_toml
 from spikeproof.data import Augmentation, Dataset, load, read_path, subset
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short, within
 from spikeproof.models import Architecture, Setting, build
 from spikeproof.records import read_json
 from spikeproof.spiking import IF, LIF, Direct, Encoder, Frames, SpikingNetwork
-from spikeproof.training import CrossEntropy, Objective, Plan, load_weights
-
-SPEC = "spec.json"
+from spikeproof.training import SPEC, CrossEntropy, Objective, Plan, load_weights
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,15 @@ class Source:
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
             raise Refusal(
-                f"data.validation is {self.validation}; it is the share of the training samples "
-                "that selects the model, between 0 and 1; take 0.1"
+                f"data.validation is {short(self.validation)}; it is the share of the training "
+                "samples that selects the model, between 0 and 1; take 0.1"
             )
         if self.limit < 0:
-            raise Refusal(f"data.limit is {self.limit}; it counts samples; take 0 for all")
+            raise Refusal(f"data.limit is {short(self.limit)}; it counts samples; take 0 for all")
         if bool(self.path) != bool(self.format):
             raise Refusal(
-                f"data.path is {self.path!r} and data.format {self.format!r}; files of your own "
-                "need both; add the missing one or give data.name alone"
+                f"data.path is {short(self.path)} and data.format {short(self.format)}; files of "
+                "your own need both; add the missing one or give data.name alone"
             )
 
 
@@ -54,8 +53,7 @@ class Network:
     analog: bool = False
 
     def __post_init__(self) -> None:
-        if self.T < 1:
-            raise Refusal(f"network.T is {self.T}; a spike train has at least one step; take 4")
+        within("network.T", self.T, 1, 10_000)
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,9 @@ class Input:
     std: tuple[float, ...]
     digest: str
 
+    def __post_init__(self) -> None:
+        Setting(self.channels, self.size, len(self.classes), mean=self.mean, std=self.std)
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -88,15 +89,12 @@ class Spec:
 
     recipe: Recipe
     input: Input
-    version: int = 1
+    version: Literal[1] = 1
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """Reads a TOML recipe and lays ``section.key=value`` over it."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal(f"{path} is not TOML: {error}; correct it there") from None
+    values = read_toml(path)
     for override in overrides:
         _lay(values, override)
     return from_values(Recipe, values, str(path))
@@ -144,6 +142,11 @@ def specify(recipe: Recipe, dataset: Dataset) -> Spec:
             )
         recipe = replace(recipe, network=replace(recipe.network, encoder=Frames()))
         mean, std = (0.0,), (1.0,)  # a count of events has a natural zero
+    elif recipe.network.encoder.events:
+        raise Refusal(
+            f"network.encoder is {recipe.network.encoder} and {dataset.name} holds images; "
+            "it takes event frames; leave network.encoder out or choose an encoder of images"
+        )
     digest = dataset.train.digest()
     return Spec(recipe, Input(channels, height, dataset.classes, mean, std, digest))
 
@@ -179,23 +182,24 @@ def load_network(folder: Path) -> SpikingNetwork:
 def _lay(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or not override.isprintable():
         raise Refusal(
-            f"{override!r} is not an override; it has the form section.key=value; "
-            "write for example train.epochs=5"
+            f"{short(override)} is not an override; it has the form section.key=value on one "
+            "line; write for example train.epochs=5"
         )
     for key in keys[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise Refusal(
-                f"{override!r} goes through {key}, which holds a value; only sections have keys; "
-                "name the section that has it"
+                f"{short(override)} goes through {key}, which holds a value; only sections have "
+                "keys; name the section that has it"
             )
-    values[keys[-1]] = _literal(text.strip())
-
-
-def _literal(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        values[keys[-1]] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text  # on a command line, text needs no quotes of its own
+        values[keys[-1]] = text.strip()  # on a command line, text needs no quotes of its own
+    except (ValueError, RecursionError):
+        raise Refusal(
+            f"{short(override)} has a value too long or too deep; "
+            "numbers are short and lists are flat; write it so"
+        ) from None

@@ -7,4 +7,6 @@ from rich.console import Console
 
 def terminal() -> Console:
     """Returns a console that prints brackets as brackets."""
-    return Console(markup=False, highlight=False, soft_wrap=False)
+    console = Console(markup=False, highlight=False)
+    console.soft_wrap = not console.is_terminal  # a file or a pipe gets a sentence on one line
+    return console

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from spikeproof import records
-from spikeproof.catalogue import Recipe, construct, load_network, read_data, specify, to_values
+from spikeproof.catalogue import Recipe, construct, read_data, specify, to_values
 from spikeproof.cli._terminal import terminal
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short
 from spikeproof.models import prunable_weights
 from spikeproof.spiking import Poisson, drawing_from
 from spikeproof.training import Progress as Step
-from spikeproof.training import fit, measure
+from spikeproof.training import fit, load_weights, measure
 
 RECORD = "record.json"
 
@@ -61,7 +61,9 @@ def train(
             watch=watch,
         )
     minutes = (time.perf_counter() - begun) / 60
-    best = load_network(out).to(place)
+    best = construct(spec)
+    load_weights(out, best)
+    best.eval().to(place)
     record = {
         "schema": records.SCHEMA,
         "kind": "training",
@@ -97,13 +99,14 @@ def pick_device(name: str) -> torch.device:
     """Returns the named device, or a GPU if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise Refusal(f"device {name!r} cannot be used ({reason}); take cpu or auto") from None
-    return device
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    usable = ["cpu", *["cuda"] * (count > 0), *(f"cuda:{index}" for index in range(count))]
+    if name not in usable:
+        raise Refusal(
+            f"device {short(name)} cannot be used; here it is one of {', '.join(usable)}; "
+            "take cpu or auto"
+        )
+    return torch.device(name)
 
 
 Watch = Callable[[Step], None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, within
 
 
 def pad_crop(x: Tensor, width: int, generator: torch.Generator) -> Tensor:
@@ -83,10 +83,8 @@ class Augmentation:
     rotate: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("pad", "cutout", "roll", "rotate"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise Refusal(f"{name} is {value}; it must not be negative; 0 turns it off")
+        for name, most in (("pad", 1024), ("cutout", 1024), ("roll", 1024), ("rotate", 360)):
+            within(name, getattr(self, name), 0, most)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         if x.ndim not in (4, 5):

@@ -29,11 +29,10 @@ from spikeproof.data._idx import idx_count, idx_file, read_idx, read_idx_pair
 from spikeproof.data._published import CIFAR10, CIFAR100
 from spikeproof.data._recordings import Events, read_nmnist
 from spikeproof.data._sets import Dataset, Split, held_out
-from spikeproof.errors import Refusal, nearest
+from spikeproof.errors import Refusal, nearest, short
 
 Content = Dataset | Split | Events | np.ndarray
 NMNIST_FOLDERS = {"train": "Train", "test": "Test"}
-CIFAR_CLASSES = {10: CIFAR10, 100: CIFAR100}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def read_path(
     file as the array that it is.
     """
     if kind not in FORMATS:
-        raise Refusal(f"{kind!r} is no format of data; {nearest(kind, FORMATS)}")
+        raise Refusal(f"{short(kind)} is no format of data; {nearest(kind, FORMATS)}")
     if kind == "npz":
         return read_npz(path, validation=validation, seed=seed)
     if kind == "folder":

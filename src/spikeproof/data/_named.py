@@ -10,7 +10,7 @@ from spikeproof.data._files import digest
 from spikeproof.data._layouts import LAYOUTS, Layout
 from spikeproof.data._published import CHECKSUMS, CIFAR10, CIFAR100, FASHION
 from spikeproof.data._sets import Dataset, held_out
-from spikeproof.errors import Refusal, nearest
+from spikeproof.errors import Refusal, nearest, short
 
 PARTS = ("train", "test")
 MD5_DIGITS = 32
@@ -161,7 +161,7 @@ def check(name: str, root: Path) -> Report:
 
 def _published(name: str) -> _Published:
     if name not in SETS:
-        raise Refusal(f"{name!r} is no named set; {nearest(name, SETS)}")
+        raise Refusal(f"{short(name)} is no named set; {nearest(name, SETS)}")
     return SETS[name]
 
 

@@ -142,15 +142,10 @@ def subset(split: Split, count: int, *, seed: int | None = None) -> Split:
 def three_ways(split: Split, validation: float, seed: int) -> tuple[Split, Split, Split]:
     """Returns train, validation and test of a set that came in one piece.
 
-    Both shares are of the whole; the test split is the same for every seed.
+    The validation share is of what is no test; the test split is the same for every seed.
     """
-    if not 0 < validation < 1 - TEST_SHARE:
-        raise Refusal(
-            f"the validation share is {validation}; beside a test share of {TEST_SHARE} it must "
-            f"lie between 0 and {1 - TEST_SHARE}; try 0.1"
-        )
     rest, test = held_out(split, TEST_SHARE, seed=0)
-    return *held_out(rest, validation * len(split) / len(rest), seed=seed), test
+    return *held_out(rest, validation, seed=seed), test
 
 
 def _stratified(y: Tensor, total: int, seed: int | None, *, kept: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 from typing_extensions import override
 
-from spikeproof.models._setting import Architecture, Parts, Pool, pool2
+from spikeproof.models._setting import Architecture, Parts, Pool, check_channels, pool2
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class MLP(Architecture):
 
     hidden: tuple[int, ...] = (256,)
     kind: Literal["mlp"] = "mlp"
+
+    def __post_init__(self) -> None:
+        check_channels("hidden", *self.hidden)
 
     @override
     def layers(self, make: Parts) -> nn.Module:
@@ -37,6 +40,10 @@ class CNN(Architecture):
     hidden: int = 128
     pool: Pool = "avg"
     kind: Literal["cnn"] = "cnn"
+
+    def __post_init__(self) -> None:
+        check_channels("channels", *self.channels)
+        check_channels("hidden", self.hidden)
 
     @override
     def layers(self, make: Parts) -> nn.Module:

@@ -9,8 +9,8 @@ from typing import Literal
 from torch import Tensor, nn
 from typing_extensions import override
 
-from spikeproof.errors import Refusal
-from spikeproof.models._setting import Architecture, Parts, Pool, scaled
+from spikeproof.errors import Refusal, short
+from spikeproof.models._setting import Architecture, Parts, Pool, check_width, scaled
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
@@ -28,7 +28,7 @@ class SEWResNet(Architecture):
     kind: Literal["sew_resnet"] = "sew_resnet"
 
     def __post_init__(self) -> None:
-        _check(self.depth)
+        _check(self.depth, self.width)
 
     @override
     def layers(self, make: Parts) -> nn.Module:
@@ -44,16 +44,19 @@ class SpikingResNet(Architecture):
     kind: Literal["spiking_resnet"] = "spiking_resnet"
 
     def __post_init__(self) -> None:
-        _check(self.depth)
+        _check(self.depth, self.width)
 
     @override
     def layers(self, make: Parts) -> nn.Module:
         return _resnet(make, self.depth, self.width, "max", spikes_are_added=False)
 
 
-def _check(depth: int) -> None:
+def _check(depth: int, width: float) -> None:
     if depth not in BLOCKS:
-        raise Refusal(f"depth is {depth}; residual networks come as 18, 34 and 50; choose one")
+        raise Refusal(
+            f"depth is {short(depth)}; residual networks come as 18, 34 and 50; choose one"
+        )
+    check_width(width)
 
 
 def _resnet(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
 from torch import nn
 
 from spikeproof import seeding
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short, within
 from spikeproof.spiking import (
     IF,
     LIF,
@@ -23,6 +25,9 @@ from spikeproof.spiking import (
 )
 
 Pool = Literal["avg", "max"]
+
+MOST_CHANNELS = 65_536
+MOST_WEIGHTS = 1_000_000_000  # 4 GB; sixteen times the largest network of the papers
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,18 @@ class Setting:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.size, self.T) < 1 or self.classes < 2:
+        within("channels", self.channels, 1, MOST_CHANNELS)
+        within("size", self.size, 1, 4096)
+        within("classes", self.classes, 2, MOST_CHANNELS)
+        within("T", self.T, 1, 10_000)
+        if len(self.mean) not in (1, self.channels) or len(self.std) != len(self.mean):
             raise Refusal(
-                f"{self.channels} channels, size {self.size}, T = {self.T} and {self.classes} "
-                "classes; the first three are at least 1 and there are two classes or more; "
-                "take them from the data set"
+                f"{len(self.mean)} means and {len(self.std)} deviations for {self.channels} "
+                "channels; there is one of each, or one a channel; take the training set's"
             )
-        if len(self.mean) not in (1, self.channels):
-            raise Refusal(
-                f"{len(self.mean)} means for {self.channels} channels; give one, or one a channel"
-            )
+        for mean, std in zip(self.mean, self.std, strict=True):
+            within("mean", mean, -1e12, 1e12)
+            within("std", std, 1e-12, 1e12)
 
 
 class Architecture(ABC):
@@ -93,6 +100,7 @@ def build(architecture: Architecture, setting: Setting, seed: int = 0) -> Spikin
     """Returns the network with fresh weights: He-normal (fan-out) convolutions, zero biases."""
     normalise = setting.encoder.analog
     setting = _analog(setting) if setting.neuron is None else setting
+    _check_weights(architecture, setting)
     with seeding.isolated(seed, "weights"):
         layers = architecture.layers(Parts(setting))
         for module in layers.modules():
@@ -102,6 +110,16 @@ def build(architecture: Architecture, setting: Setting, seed: int = 0) -> Spikin
                 nn.init.zeros_(module.bias)
     mean, std = (setting.mean, setting.std) if normalise else ((0.0,), (1.0,))
     return SpikingNetwork(Encode(setting.encoder, setting.T, mean, std), layers)
+
+
+def _check_weights(architecture: Architecture, setting: Setting) -> None:
+    with torch.device("meta"), seeding.isolated(0):
+        weights = prunable_weights(architecture.layers(Parts(setting)))
+    if weights > MOST_WEIGHTS:
+        raise Refusal(
+            f"{short(architecture)} has {weights:,} weights; networks of up to {MOST_WEIGHTS:,} "
+            "are built; take fewer channels or a smaller width"
+        )
 
 
 def analog_twin(setting: Setting) -> Setting:
@@ -120,8 +138,27 @@ def pool2(kind: Pool) -> nn.Module:
 
 
 def scaled(channels: int, width: float) -> int:
-    """Returns a channel count times the width multiplier, at least 1."""
-    return max(1, round(channels * width))
+    """Returns a channel count times the width multiplier."""
+    if round(channels * width) < 1:
+        raise Refusal(
+            f"width is {width}; {channels} channels times it are none; take at least "
+            f"{math.ceil(1000 / channels) / 1000}"
+        )
+    return round(channels * width)
+
+
+def check_width(width: float) -> None:
+    """Refuses a width multiplier that makes no network or a monstrous one."""
+    if not 0 < width <= 64:
+        raise Refusal(f"width is {short(width)}; it must be above 0 and at most 64; take 1.0")
+
+
+def check_channels(name: str, *counts: int) -> None:
+    """Refuses numbers of channels or neurons that no layer can have."""
+    if len(counts) > 100:
+        raise Refusal(f"{name} has {len(counts)} numbers, one a layer; give at most 100")
+    for count in counts:
+        within(name, count, 1, MOST_CHANNELS)
 
 
 def prunable_weights(model: nn.Module) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 from typing_extensions import override
 
-from spikeproof.models._setting import Architecture, Parts, Pool, pool2, scaled
+from spikeproof.models._setting import Architecture, Parts, Pool, check_width, pool2, scaled
 
 P = "pool"
 
@@ -21,6 +21,9 @@ class VGG11(Architecture):
     width: float = 1.0
     pool: Pool = "avg"
     kind: Literal["vgg11"] = "vgg11"
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
 
     @override
     def layers(self, make: Parts) -> nn.Module:
@@ -38,6 +41,9 @@ class VGG16(Architecture):
     width: float = 1.0
     pool: Pool = "max"
     kind: Literal["vgg16"] = "vgg16"
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
 
     @override
     def layers(self, make: Parts) -> nn.Module:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from spikeproof.errors import Refusal
-from spikeproof.models._setting import Architecture, Parts, scaled
+from spikeproof.errors import Refusal, short, within
+from spikeproof.models._setting import Architecture, Parts, check_width, scaled
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class WRN(Architecture):
     kind: Literal["wrn"] = "wrn"
 
     def __post_init__(self) -> None:
-        if self.depth < 10 or (self.depth - 4) % 6:
+        if not 10 <= self.depth <= 1000 or (self.depth - 4) % 6:
             raise Refusal(
-                f"depth is {self.depth}; a wide residual network has 6n + 4 layers with n >= 1; "
-                "take 16 or 28"
+                f"depth is {short(self.depth)}; a wide residual network has 6n + 4 layers with "
+                "n >= 1, at most 1000 here; take 16 or 28"
             )
+        within("widen", self.widen, 1, 64)
+        check_width(self.width)
 
     @override
     def layers(self, make: Parts) -> nn.Module:

@@ -180,7 +180,7 @@ class _Declared(torch.autograd.Function):
 
 
 class Encode(nn.Module):
-    """The network's entrance: checks the input, normalises it, and gives it its time.
+    """The network's entrance: checks the input's shape, normalises it, and gives it its time.
 
     Normalisation is part of the model, so an attack's budget is in units of the sensor; spikes
     are not normalised.

@@ -91,7 +91,8 @@ class _Reference(torch.autograd.Function):
             slopes = how.rule.slopes(Trace(current, before, spikes, theta, tau), how.memory)
             parameters = [value if isinstance(value, Tensor) else None for value in (theta, tau)]
             ctx.save_for_backward(slopes, spikes, before, membrane, *parameters)
-            ctx.numbers, ctx.how = (theta, tau), how
+            ctx.numbers = [None if isinstance(v, Tensor) else v for v in (theta, tau)]
+            ctx.how = how
         return spikes, after
 
     @staticmethod

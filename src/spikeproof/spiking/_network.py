@@ -24,12 +24,12 @@ class SpikingNetwork(nn.Module):
     def __init__(self, encode: Encode, layers: nn.Module) -> None:
         super().__init__()
         neurons = [module for module in layers.modules() if isinstance(module, Spiking)]
-        opened = any(layer.opens_time for layer in neurons)
-        if neurons and opened != encode.encoder.static:
+        opening = [layer.opens_time for layer in neurons]
+        if opening != [encode.encoder.static, *[False] * len(opening)][: len(opening)]:
             raise Refusal(
-                f"the encoder {encode.encoder} gives {'no' if encode.encoder.static else 'its'} "
-                f"time and {'a' if opened else 'no'} layer has opens_time; exactly one of the two "
-                "opens time; set opens_time on the first layer of neurons under a static encoder"
+                f"opens_time is {opening} in the order of the layers and the encoder is "
+                f"{encode.encoder}; time is opened once, by the encoder or, under a static one, by "
+                "the first layer of neurons; set opens_time there and nowhere else"
             )
         self.encode = encode
         self.layers = layers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short
 from spikeproof.shapes import Folded, Membrane, Train
 from spikeproof.spiking._kernels import integrate_and_fire
 from spikeproof.spiking._rules import BPTT, Memory, Rule
@@ -32,13 +31,15 @@ class LIF:
     def __post_init__(self) -> None:
         if not 0 <= self.tau <= 1:
             raise Refusal(
-                f"tau is {self.tau}; the leak keeps a share between 0 and 1 of the membrane; "
-                "take 1 for no leak (a time constant t in steps is tau = 1 - 1/t)"
+                f"tau is {short(self.tau)}; the leak keeps a share between 0 and 1 of the "
+                "membrane; take 1 for no leak (a time constant t in steps is tau = 1 - 1/t)"
             )
-        if not (math.isfinite(self.theta) and self.theta >= self.floor > 0):
+        if self.kind == "if" and self.tau != 1:
+            raise Refusal(f"tau is {self.tau}; a neuron of kind 'if' has no leak; take kind 'lif'")
+        if not 1e6 >= self.theta >= self.floor >= 1e-6:
             raise Refusal(
-                f"theta is {self.theta} and floor {self.floor}; a threshold is finite, its floor "
-                "positive, and it starts no lower than that; take theta 1.0 and floor 0.03"
+                f"theta is {short(self.theta)} and floor {short(self.floor)}; a threshold lies "
+                "between its floor and 1e6, the floor at 1e-6 or more; take theta 1.0, floor 0.03"
             )
         if self.reset not in ("hard", "soft"):
             raise Refusal(f"reset is {self.reset!r}; it is 'hard' or 'soft'; choose one")
@@ -63,6 +64,11 @@ class Spiking(nn.Module):
         super().__init__()
         if steps < 1:
             raise Refusal(f"T is {steps}; a spike train has at least one step; take T = 4")
+        if neuron.rule.memory() is not None:
+            raise Refusal(
+                f"{neuron.rule.kind} remembers the steps of an attack; training has none; train "
+                "through another rule and view the model through this one (seen_through)"
+            )
         self.neuron = neuron
         self.rule: Rule = neuron.rule
         self.T = steps

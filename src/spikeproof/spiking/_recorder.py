@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from spikeproof.spiking._neurons import Spiking
+
+Hook = TypeVar("Hook", bound=Callable[..., None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +70,20 @@ def recorded(model: nn.Module, *, gradients: bool = False) -> Iterator[Mapping[s
         yield records
 
 
+def forget_recorder(module: nn.Module) -> None:
+    """Takes the recorder's hooks off a copy of a module that was made while it recorded."""
+    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+        for key in [k for k, hook in hooks.items() if hasattr(hook, "records")]:
+            del hooks[key]
+
+
 def _count(record: LayerRecord) -> Callable[[Spiking, Any, Tensor], None]:
     def hook(layer: Spiking, _: Any, output: Tensor) -> None:
         spikes = output.detach().unflatten(0, (layer.T, -1))
         record.T, record.neurons = layer.T, spikes[0, 0].numel()
         record._spikes.append(spikes.sum(0).flatten(1).sum(1).double().cpu())
 
-    return hook
+    return _marked(hook, record)
 
 
 def _watch(record: LayerRecord, hooks: ExitStack) -> Callable[[Spiking, tuple[Tensor]], None]:
@@ -84,6 +93,11 @@ def _watch(record: LayerRecord, hooks: ExitStack) -> Callable[[Spiking, tuple[Te
             steps = 1 if layer.opens_time else layer.T
             hooks.callback(x.register_hook(lambda g: _measure(record, g, steps)).remove)
 
+    return _marked(hook, record)
+
+
+def _marked(hook: Hook, record: LayerRecord) -> Hook:
+    vars(hook)["records"] = record
     return hook
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short, within
 from spikeproof.spiking._surrogates import ATan, Surrogate, Triangle
 
 
@@ -59,6 +59,7 @@ class Memory:
 class Rule(ABC):
     """How gradients pass a layer of neurons."""
 
+    kind: str
     temporal: bool = True  # along the membrane, from one step to the one before
     averaged: bool = False  # the gradient of the current replaced by its mean over time
     detach_reset: bool = False
@@ -113,6 +114,13 @@ class RGA(Rule):
     beta: float = 2.0
     kind: Literal["rga"] = "rga"
     temporal = False
+
+    def __post_init__(self) -> None:
+        within("gamma of rga", self.gamma, 0, 1e6)
+        if not 1 < self.beta <= 1e6:  # the chord ends at beta theta, above its foot
+            raise Refusal(
+                f"beta of rga is {short(self.beta)}; it must be above 1 and at most 1e6; take 2.0"
+            )
 
     @override
     def slopes(self, trace: Trace, memory: Memory | None) -> Tensor:
@@ -197,6 +205,13 @@ class ASSG(Rule):
                 f"vanishing is {self.vanishing} with {type(self.surrogate).__name__}; the share "
                 "lies strictly between 0 and 1 and needs a curve of finite mass; take 0.85 and ATan"
             )
+        within("rho", self.rho, 0, 1e6)
+        for name in ("beta_mean", "beta_deviation"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise Refusal(
+                    f"{name} is {short(value)}; a mean keeps a share from 0 to below 1; take 0.9"
+                )
 
     @override
     def memory(self) -> Memory:

@@ -2,7 +2,8 @@
 
 A view is a copy of a model's structure whose parameters and buffers are the model's own tensors.
 What a view changes (the gradient rule, T, the source of noise, the state at the start) lives in
-the copy and dies with it: the model cannot keep a trace, whatever happens.
+the copy and dies with it: the model cannot keep a trace of that, whatever happens. What acts on
+the shared tensors acts on both: norms in train mode, ``requires_grad_``, casts and moves.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spikeproof.shapes import Folded
 from spikeproof.spiking._encoders import Averaged, Direct, Encode
 from spikeproof.spiking._network import Analog, SpikingNetwork
 from spikeproof.spiking._neurons import Spiking
+from spikeproof.spiking._recorder import forget_recorder
 from spikeproof.spiking._rules import BPTT, CBA, Memory, Rule
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -122,8 +124,8 @@ def stream(
     """Returns the logits of the next ``steps`` steps (steps, B, K), and the state after them.
 
     Images are given whole at every call, event frames as the part that has arrived. With norms
-    in eval mode, the parts add up to what the whole gives at once. An analog network of events
-    (``Averaged``) has no parts: it needs all frames.
+    in eval mode and no noise of ``drawing_from``, the parts add up to what the whole gives. An
+    analog network of events (``Averaged``) has no parts: it needs all frames.
     """
     if steps < 1:
         raise Refusal(f"steps is {steps}; a stream goes on by at least one; take 1")
@@ -166,9 +168,23 @@ class _Continued(nn.Module):
 
 
 def _same_weights(model: Model) -> Model:
-    sources = (entrance.generator for entrance in _entrances(model))
-    shared = (*model.parameters(), *model.buffers(), *sources)
-    return copy.deepcopy(model, {id(thing): thing for thing in shared})
+    shared = [
+        *model.parameters(),
+        *model.buffers(),
+        *(entrance.generator for entrance in _entrances(model)),
+        *_memories(model),
+        # What a hook computes anew at every call, as pruning and weight norm do, is no leaf.
+        *(
+            value
+            for module in model.modules()
+            for value in vars(module).values()
+            if isinstance(value, Tensor) and not value.is_leaf
+        ),
+    ]
+    view = copy.deepcopy(model, {id(thing): thing for thing in shared})
+    for module in view.modules():
+        forget_recorder(module)
+    return view
 
 
 def _analog(view: nn.Module, rule: CBA) -> nn.Module:
@@ -188,6 +204,11 @@ def _analog(view: nn.Module, rule: CBA) -> nn.Module:
 def _replace(view: nn.Module, make: Callable[[str, Spiking], nn.Module]) -> None:
     made: dict[Spiking, nn.Module] = {}
     for name, layer in _named_neurons(view):
+        if not name:
+            raise Refusal(
+                "the model is a single layer of neurons; this view replaces layers inside a "
+                "network; put it into an nn.Sequential"
+            )
         if layer not in made:
             made[layer] = make(name, layer)
         view.set_submodule(name, made[layer])

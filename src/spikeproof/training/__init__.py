@@ -1,6 +1,6 @@
 """Training: a plan, an objective, one loop, and checkpoints that hold no code."""
 
-from spikeproof.training._checkpoint import load_weights, save_model
+from spikeproof.training._checkpoint import SPEC, load_weights, save_model
 from spikeproof.training._loop import Augment, Outcome, PerStep, Progress, Validate, fit
 from spikeproof.training._metrics import Samples, accuracy, evaluating, measure
 from spikeproof.training._objectives import TET, CrossEntropy, Objective
@@ -20,6 +20,7 @@ from spikeproof.training._schedules import factor
 
 __all__ = [
     "SGD",
+    "SPEC",
     "TET",
     "Adam",
     "AdamW",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short
 from spikeproof.records import replace_file, write_json
 
 STATE = "state.safetensors"
@@ -37,7 +38,8 @@ def load_weights(source: Path, model: nn.Module) -> None:
             f"{path} is the resume state of a run; weights are read from a {MODEL}; "
             f"give the folder {path.parent} once an epoch is done"
         )
-    _fill(model, tensors, path)
+    _check_fit(model, tensors, path)
+    model.load_state_dict(tensors)
 
 
 def save_state(
@@ -55,19 +57,51 @@ def save_state(
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Fills the network and the optimizer and returns the counters."""
     tensors, note = _read(path)
-    if note.get("kind") != "state":
+    if note.get("kind") != "state" or not _counts(note):
         raise Refusal(f"{path} is not the state of a run; {_RESTART}")
     weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
-    memory: dict[str, dict[str, Tensor]] = {}
-    for key in tensors.keys() - {f"model/{name}" for name in weights}:
-        name, kind = key.removeprefix("optimizer/").rsplit("/", 1)
-        memory.setdefault(name, {})[kind] = tensors[key]
-    _fill(model, weights, path)
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    _check_fit(model, weights, path)
+    left = tensors.keys() - {f"model/{name}" for name in weights}
+    memory: dict[int, dict[str, Tensor]] = {}
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    for i, (name, parameter) in enumerate(trained):
+        shapes = _remembered(optimizer, parameter)
+        keys = {f"optimizer/{name}/{kind}": kind for kind in shapes}
+        if keys.keys() <= left and all(tensors[k].shape == shapes[keys[k]] for k in keys):
+            memory[i] = {kind: tensors[key] for key, kind in keys.items()}
+            left -= keys.keys()
+    if left:
+        raise Refusal(
+            f"{path} holds {short(min(left))}, which is no memory of this optimizer; {_RESTART}"
+        )
+    model.load_state_dict(weights)
     blank = optimizer.state_dict()
-    blank["state"] = {i: memory[name] for i, name in enumerate(trained) if name in memory}
+    blank["state"] = memory
     optimizer.load_state_dict(blank)
     return note
+
+
+def _remembered(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": parameter.shape}
+    return {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+
+
+def _counts(note: Mapping[str, Any]) -> bool:
+    """Tells whether a note is one that the loop can have written."""
+    counters = note.get("counters")
+    if not isinstance(counters, dict) or not isinstance(note.get("scaler"), dict):
+        return False
+    whole = {"step", "epoch", "seen", "best_epoch"}
+    if not {"loss", *whole} <= counters.keys() <= {"loss", "best", *whole}:
+        return False
+    return (
+        isinstance(note.get("run"), str)
+        and all(type(counters[name]) is int and 0 <= counters[name] < 1 << 53 for name in whole)
+        and all(type(value) in (int, float) for value in counters.values())
+        and all(map(math.isfinite, counters.values()))
+        and counters["best_epoch"] <= counters["epoch"] <= counters["step"]
+    )
 
 
 _RESTART = "take an unchanged copy, or start a new run in another folder (--out)"
@@ -95,8 +129,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, {}  # somebody else's safetensors file has no seal to check
     try:
         seal = json.loads(sealed)
-        whole = seal["sha256"] == _digest(tensors, seal["note"])
-    except (ValueError, KeyError, TypeError):
+        whole = isinstance(seal["note"], dict)
+        whole = whole and seal["sha256"] == _digest(tensors, seal["note"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise Refusal(f"{path} has changed since it was written: its SHA-256 differs; {_RESTART}")
@@ -128,7 +163,7 @@ def _digest(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
     return seal.hexdigest()
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     wanted = model.state_dict()
     differences = [
         *_names("it lacks", wanted.keys() - tensors.keys()),
@@ -145,13 +180,12 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
             f"{path} does not fit {type(model).__name__}: {', '.join(differences[:3])}{more}; "
             f"names, shapes and dtypes must be equal; build the network that its {SPEC} names"
         )
-    spoilt = [name for name, t in tensors.items() if t.is_floating_point() and t.isnan().any()]
+    spoilt = [name for name, t in tensors.items() if not t.isfinite().all()]
     if spoilt:
         raise Refusal(
-            f"{path} holds NaN in {sorted(spoilt)[0]}; weights must be numbers; "
+            f"{path} holds NaN or infinity in {min(spoilt)}; weights must be finite; "
             "take a checkpoint from before training diverged"
         )
-    model.load_state_dict(dict(tensors))
 
 
 def _describe(tensor: Tensor) -> str:

@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short
 from spikeproof.records import read_json, write_json
 from spikeproof.training._checkpoint import MODEL, SPEC, STATE
-from spikeproof.training._metrics import METRICS
+from spikeproof.training._metrics import CURVES, METRICS
 
 LOCK = ".lock"
 PLAN = "plan.json"
-FILES = (PLAN, STATE, MODEL, SPEC, METRICS)
+RECORD = "record.json"  # what the command line writes when all is done
+FILES = (PLAN, STATE, MODEL, SPEC, METRICS, CURVES, RECORD)
 
 
 @contextmanager
@@ -31,6 +32,7 @@ def claimed(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> Iterat
     if resume and not (folder / LOCK).exists():
         raise Refusal(f"{folder} holds no run; there is nothing to resume; leave out --resume")
     promise = _resolved(promise)
+    _check_free(folder, resume=resume)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as lock:
         try:
@@ -41,7 +43,11 @@ def claimed(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> Iterat
                 "wait for the other, end it, or choose another --out"
             ) from None
         _keep_promise(folder, promise, resume=resume)
-        yield hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+        try:
+            yield hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+        except Refusal:
+            _leave_nothing(folder)
+            raise
 
 
 def _resolved(promise: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,16 +61,11 @@ def _resolved(promise: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keep_promise(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> None:
-    there = [name for name in FILES if (folder / name).exists()]
-    if there and not resume:
-        raise Refusal(
-            f"{folder} already holds a run ({there[0]}); runs are never overwritten; "
-            "continue it with --resume or choose another --out"
-        )
+    _check_free(folder, resume=resume)
     for name in FILES:
         for part in folder.glob(f".{name}.*.part"):
             part.unlink()
-    if PLAN not in there:
+    if not (folder / PLAN).exists():
         write_json(folder / PLAN, promise)
         return
     for key, old, new in _differences(read_json(folder / PLAN), promise):
@@ -72,6 +73,25 @@ def _keep_promise(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> 
             f"{key} was {old} when the run in {folder} began and is {new} now; a resumed run keeps "
             "its plan; set it back or start a new run in another --out"
         )
+
+
+def _check_free(folder: Path, *, resume: bool) -> None:
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not resume:
+        raise Refusal(
+            f"{folder} already holds a run ({there[0]}); runs are never overwritten; "
+            "continue it with --resume or choose another --out"
+        )
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Lets a corrected command begin where one was refused before it had anything to keep."""
+    if (folder / STATE).exists():
+        return
+    for name in (PLAN, METRICS, LOCK):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
@@ -83,8 +103,8 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, 
             else:
                 yield from _differences(old[name], new[name], inner)
     elif old != new:
-        yield key, repr(old), repr(new)
+        yield key, short(old), short(new)
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:
-    return repr(values[name]) if name in values else "absent"
+    return short(values[name]) if name in values else "absent"

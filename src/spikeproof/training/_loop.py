@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikeproof.errors import Refusal, nearest
+from spikeproof.errors import Refusal, nearest, short
 from spikeproof.seeding import generator
 from spikeproof.training._checkpoint import STATE, load_state, save_model, save_state
 from spikeproof.training._folder import claimed
 from spikeproof.training._metrics import Log, Samples, evaluating, summary_writer
 from spikeproof.training._objectives import Objective
+from spikeproof.training._order import batches
 from spikeproof.training._plan import SGD, Adam, AdamW, Optimizer, Plan
 from spikeproof.training._schedules import factor
 
@@ -47,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run comes to; ``best`` is the selected metric of epoch ``best_epoch``."""
+    """What a finished run comes to; ``best`` is what epoch ``best_epoch`` was selected for."""
 
     folder: Path
     steps: int
@@ -136,7 +137,7 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
     _check(model, samples, plan, device)
     writer = summary_writer() if plan.tensorboard else None
     promise = {"plan": asdict(plan), "samples": len(samples), "spec": spec}
-    per_epoch = math.ceil(len(samples) / plan.batch)
+    per_epoch = len(batches(len(samples), plan, 0))
     with claimed(folder, promise, resume=resume) as name:
         run = _start(model.to(device).train(), plan, folder / STATE, name)
         at = run.at
@@ -144,10 +145,8 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
         clock = _clock(at.step, plan.epochs * per_epoch)
         try:
             while at.epoch < plan.epochs:
-                order = torch.randperm(
-                    len(samples), generator=generator(plan.seed, "order", at.epoch)
-                )
-                for index in order.split(plan.batch)[at.step - at.epoch * per_epoch :]:
+                order = batches(len(samples), plan, at.epoch)
+                for index in order[at.step - at.epoch * per_epoch :]:
                     with _uninterrupted(run):
                         x, y = samples.batch(index)
                         if augment is not None:
@@ -209,15 +208,16 @@ def _close_epoch(
     at, name = run.at, run.plan.select
     if name not in metrics:
         raise Refusal(
-            f"select is {name!r}; it must be a metric that validation gives; "
+            f"select is {short(name)}; it must be a metric that validation gives; "
             f"{nearest(name, metrics)}"
         )
     if not math.isfinite(metrics[name]):
         raise Refusal(_diverged(f"the validation metric {name} is {metrics[name]} after", at.step))
     log.add({**_line("epoch", at), "loss": at.loss / at.seen, "validation": metrics})
     at.epoch, at.loss, at.seen = at.epoch + 1, 0.0, 0
-    if metrics[name] > at.best:
-        at.best, at.best_epoch = metrics[name], at.epoch
+    value = -metrics[name] if name.endswith("loss") else metrics[name]
+    if value > at.best:
+        at.best, at.best_epoch = value, at.epoch
         save_model(run.path.parent, run.model, spec)
 
 

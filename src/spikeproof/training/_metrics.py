@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +80,8 @@ class Log:
         lines = _cut(self._path, step, epoch)
         if writer is not None:
             # Drawn anew: a killed writer has lost its buffer, and the lines know everything.
-            shutil.rmtree(folder / CURVES, ignore_errors=True)
+            for curve in (folder / CURVES).glob("events.out.tfevents.*"):
+                curve.unlink()
             self._curves = writer(str(folder / CURVES))
             for line in lines:
                 self._draw(line)

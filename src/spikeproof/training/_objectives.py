@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short, within
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -45,6 +45,7 @@ class TET:
 
     def __post_init__(self) -> None:
         _check_share("lamb", self.lamb)
+        within("phi", self.phi, -1e6, 1e6)
         _check_share("label_smoothing", self.label_smoothing)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -64,4 +65,6 @@ class TET:
 
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise Refusal(f"{name} is {value!r}; it is a share from 0 to 1; change it in the objective")
+        raise Refusal(
+            f"{name} is {short(value)}; it is a share from 0 to 1; change it in the objective"
+        )

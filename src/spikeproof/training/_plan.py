@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+MOST = 1_000_000_000  # of whatever is counted: beyond it, products of counts overflow
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ class Steps:
     kind: Literal["steps"] = "steps"
 
     def __post_init__(self) -> None:
-        _check("schedule.milestones", self.milestones, "rising epochs above 0", _rising)
-        _check("schedule.factor", self.factor, "above 0", _positive)
+        rule = f"at most 100 rising epochs, above 0 and up to {MOST:,}"
+        _check("schedule.milestones", self.milestones, rule, _rising)
+        _check("schedule.factor", self.factor, "above 0 and at most 10", lambda v: 0 < v <= 10)
 
 
 Optimizer = SGD | Adam | AdamW
@@ -107,7 +110,8 @@ class Plan:
         seed: of the order of samples, of augmentation and of noise.
         save_every: steps between two saves of the state, beside the one after each epoch.
         log_every: steps between two lines of ``metrics.jsonl``, beside the one of each epoch.
-        select: the validation metric whose largest value picks the epoch that is deployed.
+        select: the validation metric that picks the epoch that is deployed: the largest value,
+            or the smallest where the name ends in ``loss``.
         tensorboard: whether to draw the lines of ``metrics.jsonl`` as curves, too.
     """
 
@@ -126,7 +130,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "save_every", "log_every"):
-            _check(name, getattr(self, name), "a whole number from 1", _counts)
+            _check(name, getattr(self, name), f"a whole number from 1 to {MOST:,}", _counts)
+        _check("seed", self.seed, "a whole number from 0 to below 2**63", _seeds)
         _check("warmup", self.warmup, f"from 0 to below epochs = {self.epochs}", self._fits)
         _check("clip", self.clip, "0 (off) or a positive norm", lambda v: 0 <= v < math.inf)
         names = ("float32", "bfloat16", "float16")
@@ -138,11 +143,12 @@ class Plan:
 
 def _check(name: str, value: Any, rule: str, holds: Callable[[Any], bool]) -> None:
     if not holds(value):
-        raise Refusal(f"{name} is {value!r}; it must be {rule}; change {name} in the plan")
+        raise Refusal(f"{name} is {short(value)}; it must be {rule}; change {name} in the plan")
 
 
 def _check_rate(lr: float, weight_decay: float) -> None:
-    _check("optimizer.lr", lr, "above 0, such as 0.1 (sgd) or 0.001 (adam)", _positive)
+    rule = "above 0 and at most 1e6, such as 0.1 (sgd) or 0.001 (adam)"
+    _check("optimizer.lr", lr, rule, lambda v: 0 < v <= 1e6)
     _check("optimizer.weight_decay", weight_decay, "from 0 to below 1", _fraction)
 
 
@@ -155,7 +161,11 @@ def _fraction(value: float) -> bool:
 
 
 def _counts(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, int) and 1 <= value <= MOST
+
+
+def _seeds(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63
 
 
 def _two_fractions(values: tuple[float, ...]) -> bool:
@@ -163,6 +173,6 @@ def _two_fractions(values: tuple[float, ...]) -> bool:
 
 
 def _rising(values: tuple[float, ...]) -> bool:
-    return len(values) > 0 and all(
-        low < high < math.inf for low, high in zip((0.0, *values), values, strict=False)
+    return 0 < len(values) <= 100 and all(
+        low < high <= MOST for low, high in zip((0.0, *values), values, strict=False)
     )

@@ -1,0 +1,122 @@
+"""The attacker's handle on a model: queries, gradients, and the samples that still stand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.errors import Refusal
+from spikeproof.spiking import CBA, Encode, Poisson, Rule, drawing_from, seen_through
+
+Rows = Callable[[Tensor], Tensor]
+
+
+class Victim:
+    """A model under attack: in eval mode, its weights frozen, its queries counted.
+
+    ``logits`` is the deployed forward pass. The gradient is the attacker's choice: that of the
+    model itself, of a view of it through a rule, or of another model (a transfer attack).
+
+    The noise of a stochastic network is the victim's to give: ``redraw`` before every pass.
+    """
+
+    def __init__(
+        self, model: nn.Module, rule: Rule | CBA | None = None, *, source: nn.Module | None = None
+    ) -> None:
+        self.model = _owned(model)
+        chosen = self.model if source is None else _owned(source)
+        self.source = chosen if rule is None else seen_through(chosen, rule)
+        # Through any other rule the source's logits are the model's own, bit for bit.
+        self.same_forward = source is None and not isinstance(rule, CBA)
+        self._entrances = [*_noisy(self.model), *_noisy(self.source)]
+
+    def redraw(self, seed: int) -> None:
+        """Gives a stochastic network the noise of this seed: one field, shared by all samples.
+
+        To each sample it is as random as a field of its own, and it does not depend on the batch.
+        """
+        for entrance in self._entrances:
+            entrance.encoder, entrance.generator = Poisson(seed), None
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Returns the deployed model's logits."""
+        with torch.no_grad():
+            return self.model(x)
+
+    def gradient(self, x: Tensor, losses: Callable[[Tensor], Tensor], *, per_step: bool) -> Any:
+        """Returns the source's mean logits, the losses, and their gradient at the input."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            steps = self._steps(x) if per_step else None
+            logits = self.source(x) if steps is None else steps.mean(0)
+            loss = losses(logits if steps is None else steps)
+            if not loss.requires_grad:
+                raise Refusal(
+                    f"the gradient of {type(self.model).__name__} does not reach its input; a "
+                    "gradient attack needs one; choose a gradient rule, or a black-box search"
+                )
+            (gradient,) = torch.autograd.grad(loss.sum(), x)
+        return logits.detach(), loss.detach(), gradient
+
+    def _steps(self, x: Tensor) -> Tensor:
+        steps = getattr(self.source, "steps", None)
+        if not callable(steps):
+            raise Refusal(
+                f"{type(self.source).__name__} has no method steps(x); a loss per time step needs "
+                "logits (T, B, K); add it, or choose another loss"
+            )
+        return steps(x)
+
+
+def stochastic(model: nn.Module) -> bool:
+    """Returns whether the network draws fresh noise at every call (``spiking.drawing_from``)."""
+    return bool(_noisy(model))
+
+
+def _noisy(model: nn.Module) -> list[Encode]:
+    return [
+        m
+        for m in model.modules()
+        if isinstance(m, Encode) and m.generator is not None and isinstance(m.encoder, Poisson)
+    ]
+
+
+def _owned(model: nn.Module) -> nn.Module:
+    return drawing_from(model, torch.Generator()) if stochastic(model) else model
+
+
+@contextmanager
+def under_attack(model: nn.Module) -> Iterator[nn.Module]:
+    """Puts the model into eval mode with frozen weights, and proves afterwards that it is whole.
+
+    Modes and ``requires_grad`` come back as they were; a changed weight or buffer is an error.
+    """
+    modes = {module: module.training for module in model.modules()}
+    learning = {p: p.requires_grad for p in model.parameters()}
+    before = fingerprint(model)
+    model.eval()
+    try:
+        for parameter in learning:
+            parameter.requires_grad = False
+        yield model
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, learns in learning.items():
+            parameter.requires_grad = learns
+    if fingerprint(model) != before:
+        raise RuntimeError("the attack changed a weight or a buffer of the model")
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Returns the SHA-256 of all weights and buffers."""
+    seal = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        seal.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        seal.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return seal.hexdigest()

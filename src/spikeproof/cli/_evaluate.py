@@ -1,0 +1,189 @@
+"""Evaluation at the terminal: a model, its samples, a suite, and what is left of it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from torch import nn
+
+from spikeproof.catalogue import load_network, read_data, read_spec, read_suite, read_threat
+from spikeproof.cli._terminal import terminal
+from spikeproof.cli._train import pick_device
+from spikeproof.data import Dataset, load
+from spikeproof.errors import Refusal
+from spikeproof.evaluate import (
+    Conditions,
+    Progress,
+    Record,
+    Suite,
+    compare,
+    evaluate,
+    read_record,
+)
+from spikeproof.spiking import SpikingNetwork
+
+SHOWN = 5  # reasons for doubt
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is attacked, as the command line names it."""
+
+    model: str
+    data: str = ""
+    data_dir: Path = Path("data")
+    device: str = "auto"
+
+
+def evaluate_command(
+    target: Target,
+    threat: str,
+    suite: str,
+    out: Path,
+    conditions: Conditions,
+    console: Console | None = None,
+) -> Record:
+    """Returns the record of the evaluation, which is also written to ``out``."""
+    console = console or terminal()
+    model, dataset = load_target(target)
+    met = read_threat(threat)
+    chosen: str | Suite = read_suite(Path(suite)) if suite.endswith(".toml") else suite
+    console.print(
+        f"{dataset.name}: {conditions.limit or len(dataset.test)} of {len(dataset.test)} test "
+        f"samples; {type(model).__name__} under {threat}; suite {suite}"
+    )
+    with _watched(console) as watch:
+        record = evaluate(
+            model.to(pick_device(target.device)),
+            dataset,
+            met,
+            chosen,
+            out=out,
+            conditions=conditions,
+            watch=watch,
+        )
+    report(console, record, out)
+    return record
+
+
+def load_target(target: Target) -> tuple[nn.Module, Dataset]:
+    """Returns a run folder's network and samples, or what a factory of the user's makes."""
+    folder = Path(target.model)
+    module, colon, factory = target.model.partition(":")
+    if folder.is_dir():
+        model, spec = load_network(folder), read_spec(folder)
+        if target.data:
+            return model, _named(target, model.encode.T)
+        return model, read_data(spec.recipe, target.data_dir)
+    if not (module and colon and factory.isidentifier()):
+        raise Refusal(
+            f"{target.model!r} is no run folder and no package.module:factory; name the folder "
+            "that training wrote, or a function of yours that returns a module"
+        )
+    if not target.data:
+        raise Refusal(
+            f"{target.model} says nothing of its data; a factory makes a model only; give --data"
+        )
+    made = _imported(module, factory)()
+    if not isinstance(made, nn.Module):
+        raise Refusal(
+            f"{target.model} returns a {type(made).__name__}; it must return a torch.nn.Module; "
+            "wrap the model in one"
+        )
+    steps = made.encode.T if isinstance(made, SpikingNetwork) else 4
+    return made, _named(target, steps)
+
+
+def compare_command(paths: Sequence[Path], console: Console | None = None) -> None:
+    """Prints every pair of records compared."""
+    console = console or terminal()
+    found = {str(p): read_record(p / "record.json" if p.is_dir() else p) for p in paths}
+    for pair in compare(found):
+        console.print(
+            f"{pair.first} {pair.robust[0]:.2%} and {pair.second} {pair.robust[1]:.2%} worst case: "
+            f"{pair.only_first} samples stand in the first alone, {pair.only_second} in the "
+            f"second; exact McNemar p = {pair.p:.3g}, {pair.p_holm:.3g} with Holm's correction"
+        )
+
+
+def report(console: Console, record: Record, out: Path) -> None:
+    """Prints what every step did, and as the last lines worst case, doubts and where it is."""
+    count = len(record.clean)
+    standing = list(record.clean)
+    for step in record.steps:
+        if step.skipped:
+            console.print(f"  {step.id}: not run, {step.skipped}")
+            continue
+        if not step.counts:
+            left = 1 - sum(step.success) / max(1, sum(step.attacked))
+            console.print(f"  {step.id}: {left:.1%} of those right withstand it (a curve)")
+            continue
+        standing = [a and not b for a, b in zip(standing, step.success, strict=True)]
+        console.print(
+            f"  {step.id}: broke {sum(step.success)} of {sum(step.attacked)}; "
+            f"{sum(standing) / count:.2%} stand"
+        )
+    low, high = record.interval
+    console.print(f"clean accuracy {record.clean_accuracy:.2%} on {count} samples")
+    console.print(
+        f"worst case {record.robust_accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    )
+    console.print(f"doubts: {record.finding.status}")
+    for reason in record.finding.reasons[:SHOWN]:
+        console.print(f"  {reason}")
+    where = out if record.shard[1] == 1 else out / f"shard-{record.shard[0]}-of-{record.shard[1]}"
+    console.print(f"record: {where / 'record.json'}")
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Returns the part and the number of parts that ``k/n`` names."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit()):
+        raise Refusal(f"the shard is {text!r}; it has the form k/n; write for example 1/4")
+    return int(part), int(parts)
+
+
+def _named(target: Target, steps: int) -> Dataset:
+    return load(target.data, target.data_dir, steps=steps, validation=0.1, seed=0)
+
+
+def _imported(module: str, factory: str) -> Callable[[], object]:
+    # as `python -m` does: the user's own module may lie where the command is typed
+    if os.getcwd() not in sys.path:  # noqa: PTH109  sys.path holds texts
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        made = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise Refusal(
+            f"{module}:{factory} cannot be imported ({error}); the module must be importable from "
+            "here and define that function; check both names"
+        ) from None
+    if not callable(made):
+        raise Refusal(f"{module}:{factory} is no function; name one that returns the model")
+    return made
+
+
+@contextmanager
+def _watched(console: Console) -> Iterator[Callable[[Progress], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("evaluation", pace="")
+
+        def watch(p: Progress) -> None:
+            minutes, seconds = divmod(round(p.left), 60)
+            pace = (
+                f"{p.standing} stand, {p.rate:,.1f} samples/s, {minutes}:{seconds:02d} left in it"
+            )
+            name = f"{p.number}/{p.steps} {p.step}"
+            bar.update(task, description=name, completed=p.done, total=p.of, pace=pace)
+
+        yield watch

@@ -1,0 +1,121 @@
+"""What can be believed: a judge, suites, per-sample truth, statistics, and the record of it all."""
+
+from spikeproof.evaluate._checks import (
+    LIMITS,
+    Limit,
+    check_record,
+    check_steps,
+    control,
+    parity,
+    twin_failure,
+    worst_of,
+)
+from spikeproof.evaluate._compare import Comparison, compare
+from spikeproof.evaluate._doubles import (
+    PLANTED,
+    DropoutLeftOn,
+    FlippedGradient,
+    NaNGuard,
+    NeedleSurrogate,
+    Planted,
+    QuantisedInput,
+    ScaledSoftmax,
+    StateNotReset,
+    self_test,
+)
+from spikeproof.evaluate._doubts import Evidence, doubts
+from spikeproof.evaluate._evaluate import Conditions, evaluate
+from spikeproof.evaluate._feasible import feasible
+from spikeproof.evaluate._finding import conclude
+from spikeproof.evaluate._intake import Manifest, Samples
+from spikeproof.evaluate._judge import Verdict, judge
+from spikeproof.evaluate._merge import merge
+from spikeproof.evaluate._probes import probe
+from spikeproof.evaluate._record import (
+    Check,
+    Finding,
+    Record,
+    StepRecord,
+    read_record,
+    summary,
+    write_record,
+)
+from spikeproof.evaluate._roles import Roles, roles_of
+from spikeproof.evaluate._runner import Job, Progress
+from spikeproof.evaluate._statistics import (
+    contributions,
+    cumulative,
+    holm,
+    jaccard,
+    mcnemar,
+    only_by,
+    robust_accuracy,
+    steps_curve,
+    success_over_all,
+    success_over_correct,
+    wilson,
+)
+from spikeproof.evaluate._suite import Adaptive, Step, Suite
+from spikeproof.evaluate._suites import ensemble19, named_suite
+
+__all__ = [
+    "LIMITS",
+    "PLANTED",
+    "Adaptive",
+    "Check",
+    "Comparison",
+    "Conditions",
+    "DropoutLeftOn",
+    "Evidence",
+    "Finding",
+    "FlippedGradient",
+    "Job",
+    "Limit",
+    "Manifest",
+    "NaNGuard",
+    "NeedleSurrogate",
+    "Planted",
+    "Progress",
+    "QuantisedInput",
+    "Record",
+    "Roles",
+    "Samples",
+    "ScaledSoftmax",
+    "StateNotReset",
+    "Step",
+    "StepRecord",
+    "Suite",
+    "Verdict",
+    "check_record",
+    "check_steps",
+    "compare",
+    "conclude",
+    "contributions",
+    "control",
+    "cumulative",
+    "doubts",
+    "ensemble19",
+    "evaluate",
+    "feasible",
+    "holm",
+    "jaccard",
+    "judge",
+    "mcnemar",
+    "merge",
+    "named_suite",
+    "only_by",
+    "parity",
+    "probe",
+    "read_record",
+    "robust_accuracy",
+    "roles_of",
+    "self_test",
+    "steps_curve",
+    "success_over_all",
+    "success_over_correct",
+    "summary",
+    "twin_failure",
+    "wilson",
+    "worst_of",
+    "write_record",
+]

@@ -1,0 +1,121 @@
+"""Finished blocks of samples: what a killed evaluation goes on from."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from spikeproof.errors import Refusal, short
+from spikeproof.records import read_json, write_json
+
+LOCK = ".lock"
+PROMISE = "promise.json"
+BLOCKS = "blocks"
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one step did to some samples; every tuple has one entry for each of ``places``."""
+
+    places: tuple[int, ...]  # in the manifest
+    success: tuple[bool, ...]
+    inadmissible: tuple[bool, ...]  # claimed, and the judge found it outside the threat
+    unconfirmed: tuple[bool, ...]  # claimed, and the deployed model was not fooled
+    crashed: tuple[bool, ...]
+    at: tuple[int, ...]  # the query that succeeded, counted from 1
+    forwards: tuple[int, ...]
+    backwards: tuple[int, ...]
+    size: tuple[float, ...]  # of the perturbation that succeeded
+    message: str = ""  # of the crash
+    seconds: float = 0.0
+
+
+class Blocks:
+    """The finished blocks of every step: files in a folder, or memory where there is none."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder / BLOCKS if folder else None
+        self._kept: dict[int, list[Block]] = {}
+        for path in sorted(self._folder.glob("*.json")) if self._folder else ():
+            self._kept.setdefault(int(path.stem.split("-")[0]), []).append(_read(path))
+
+    def of(self, step: int) -> tuple[Block, ...]:
+        """Returns the finished blocks of this step, in the order of their samples."""
+        return tuple(sorted(self._kept.get(step, ()), key=lambda block: block.places[0]))
+
+    def add(self, step: int, block: Block) -> None:
+        """Keeps a finished block."""
+        self._kept.setdefault(step, []).append(block)
+        if self._folder:
+            write_json(self._folder / f"{step:03d}-{block.places[0]:08d}.json", asdict(block))
+
+
+@contextmanager
+def claimed(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+    """Holds ``folder`` for this evaluation until the block or the process ends."""
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(f"{folder} is a file; records need a folder; choose another --out")
+    there = (folder / PROMISE).exists()
+    if there and not resume:
+        raise Refusal(
+            f"{folder} already holds an evaluation; records are never overwritten; continue it "
+            "with --resume or choose another --out"
+        )
+    if resume and not (folder / LOCK).exists():
+        raise Refusal(
+            f"{folder} holds no evaluation; there is nothing to resume; leave out --resume"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refusal(
+                f"{folder} is in use; one process evaluates in a folder; wait for the other, end "
+                "it, or choose another --out"
+            ) from None
+        for part in (*folder.glob(".*.part"), *(folder / BLOCKS).glob(".*.part")):
+            part.unlink()
+        if there:
+            _compare(folder, read_json(folder / PROMISE), json.loads(json.dumps(promise)))
+        else:
+            write_json(folder / PROMISE, promise)
+        yield
+
+
+def _compare(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    for key, before, now in differences(old, new):
+        raise Refusal(
+            f"{key} was {before} when the evaluation in {folder} began and is {now} now; a resumed "
+            "one keeps its model, data and suite; set it back or choose another --out"
+        )
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """Returns where two trees of plain values differ: the path, and both values in short."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys((*new, *old)):  # what was promised first is what matters most
+            inner = f"{key}.{name}" if key else name
+            yield from differences(old.get(name), new.get(name), inner)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, pair in enumerate(zip(old, new, strict=True), 1):
+            yield from differences(*pair, f"{key}[{number}]")
+    elif old != new:
+        yield key, _short(old), _short(new)
+
+
+def _short(value: Any) -> str:
+    return f"a list of {len(value)}" if isinstance(value, list) else short(value)
+
+
+def _read(path: Path) -> Block:
+    values: dict[str, Any] = read_json(path)
+    if values.keys() != {field.name for field in fields(Block)}:
+        raise Refusal(f"{path} is no block of an evaluation; remove it and resume: it is run again")
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return Block(**values)

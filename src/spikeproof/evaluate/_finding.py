@@ -1,0 +1,81 @@
+"""The doubts that the judge itself can raise, and what all doubts together make of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from spikeproof.evaluate._intake import Manifest
+from spikeproof.evaluate._record import Check, Finding, Grade, StepRecord
+
+OVERLAP = 0.01  # published sets share a few images between training and test
+
+
+def own_checks(
+    manifest: Manifest, steps: Sequence[StepRecord], *, intact: bool
+) -> tuple[Check, ...]:
+    """Returns the checks of what the judge saw: budget, confirmation, gradients, data."""
+    outside = sum(sum(step.inadmissible) for step in steps)
+    mistaken = sum(sum(step.unconfirmed) for step in steps)
+    skipped = [step.id for step in steps if step.skipped]
+    return (
+        Check(
+            "C4",
+            "claims within budget and range, and finite",
+            outside,
+            0,
+            "fail" if outside else "pass",
+            _where(steps, "inadmissible"),
+        ),
+        Check(
+            "C5",
+            "claims confirmed by the deployed model at another batch size",
+            mistaken,
+            0,
+            "fail" if mistaken else "pass",
+            _where(steps, "unconfirmed"),
+        ),
+        Check(
+            "C6",
+            "steps that found what they need, as a gradient that reaches the input",
+            len(skipped),
+            0,
+            "flag" if skipped else "pass",
+            f"not run: {', '.join(skipped)}" if skipped else "",
+        ),
+        _data(manifest, intact=intact),
+    )
+
+
+def conclude(checks: Iterable[Check], steps: Sequence[StepRecord]) -> Finding:
+    """Returns the finding: a failure or a crash is ``unreliable``, a flag ``flagged``."""
+    checks = tuple(checks)
+    failed = [f"{c.id} ({c.name}): {c.detail}" for c in checks if c.verdict == "fail"]
+    failed += [
+        f"{s.id} crashed on {sum(s.crashed)} samples: {s.message}" for s in steps if any(s.crashed)
+    ]
+    if failed:
+        return Finding("unreliable", tuple(failed))
+    flagged = [f"{c.id} ({c.name}): {c.detail}" for c in checks if c.verdict == "flag"]
+    if flagged:
+        return Finding("flagged", tuple(flagged))
+    return Finding("no evidence of masking")
+
+
+def _data(manifest: Manifest, *, intact: bool) -> Check:
+    both = manifest.training
+    share = None if both is None else both / len(manifest.indices)
+    verdict: Grade = "pass"
+    detail = "" if share is not None else "the training samples are not known"
+    if share:
+        verdict = "flag" if share <= OVERLAP else "fail"
+        detail = f"{both} of {len(manifest.indices)} samples are training samples"
+    if not intact:
+        verdict, detail = "fail", "the samples changed while they were evaluated"
+    return Check(
+        "C29", "data as in the manifest, disjoint from training", share, 0, verdict, detail
+    )
+
+
+def _where(steps: Sequence[StepRecord], bits: str) -> str:
+    counts = [(step.id, sum(getattr(step, bits))) for step in steps]
+    return ", ".join(f"{count} in {name}" for name, count in counts if count)

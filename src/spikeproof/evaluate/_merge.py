@@ -1,0 +1,74 @@
+"""Records of shards into the record of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from spikeproof.errors import Refusal
+from spikeproof.evaluate._blocks import differences
+from spikeproof.evaluate._checks import worst_of
+from spikeproof.evaluate._finding import conclude, own_checks
+from spikeproof.evaluate._intake import Manifest
+from spikeproof.evaluate._record import Record, StepRecord
+
+
+def merge(records: Sequence[Record]) -> Record:
+    """Returns the record that one process would have written: same samples, same bits."""
+    first = records[0]
+    count = first.shard[1]
+    found = sorted(record.shard[0] for record in records)
+    if found != [*range(1, count + 1)] or any(r.shard[1] != count for r in records):
+        raise Refusal(
+            f"shards {found} of {count} were given; each of 1..{count} is needed once; run the "
+            "missing ones"
+        )
+    for record in records[1:]:
+        check_alike(first, record, ("model", "data", "threat", "suite", "seed"))
+    order = sorted(
+        range(len(first.data.indices)), key=[p for r in records for p in r.places].__getitem__
+    )
+    steps = tuple(_merged(parts, order) for parts in zip(*(r.steps for r in records), strict=True))
+    own = own_checks(first.data, steps, intact=True)  # a shard that was not says so itself
+    checks = worst_of(own, *(record.checks for record in records))
+    return replace(
+        first,
+        places=tuple(range(len(order))),
+        shard=(1, 1),
+        clean=_ordered([r.clean for r in records], order),
+        steps=steps,
+        checks=checks,
+        finding=conclude(checks, steps),
+        times={"shards": [r.times for r in records]},
+    )
+
+
+def check_alike(first: Record, second: Record, names: Sequence[str]) -> None:
+    """Refuses two records that differ in one of these fields, naming what differs."""
+    for name in names:
+        old, new = getattr(first, name), getattr(second, name)
+        if isinstance(old, Manifest):
+            old, new = asdict(old), asdict(new)
+        for key, a, b in differences(old, new, name):
+            raise Refusal(
+                f"{key} is {a} in one record and {b} in the other; only records of the same can be "
+                "put together; evaluate both alike"
+            )
+
+
+def _merged(parts: Sequence[StepRecord], order: Sequence[int]) -> StepRecord:
+    first = parts[0]
+    values: dict[str, Any] = {
+        f.name: _ordered([getattr(part, f.name) for part in parts], order)
+        for f in fields(StepRecord)
+        if isinstance(getattr(first, f.name), tuple)
+    }
+    values["message"] = next((part.message for part in parts if part.message), "")
+    values["skipped"] = next((part.skipped for part in parts if part.skipped), "")
+    return replace(first, **values)
+
+
+def _ordered(parts: Sequence[tuple[Any, ...]], order: Sequence[int]) -> tuple[Any, ...]:
+    joined = [value for part in parts for value in part]
+    return tuple(joined[place] for place in order)

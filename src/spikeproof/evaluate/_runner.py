@@ -1,0 +1,286 @@
+"""Runs a suite over the samples that still stand, block by block, and believes only the judge.
+
+What a sample meets depends on what it met before, never on its neighbours. So blocks may come in
+any size and order, in several processes, and again after a kill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from spikeproof.attacks import Attack, Outcome, Threat, correct, fingerprint, run
+from spikeproof.errors import Refusal
+from spikeproof.evaluate._blocks import Block, Blocks
+from spikeproof.evaluate._intake import Manifest, Samples
+from spikeproof.evaluate._judge import judge
+from spikeproof.evaluate._record import StepRecord
+from spikeproof.evaluate._suite import Step, Suite, plain
+from spikeproof.seeding import derive
+
+MEMORY = ("out of memory", "not enough memory")  # torch on the CPU has no class of its own
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an evaluation is: told after every block."""
+
+    step: str
+    number: int  # of the step, from 1
+    steps: int
+    standing: int
+    done: int  # samples of this step
+    of: int
+    rate: float  # samples per second of this step, in this process
+    left: float  # seconds of this step
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Everything that decides the bits of a result."""
+
+    model: nn.Module
+    samples: Samples
+    manifest: Manifest
+    places: tuple[int, ...]
+    threat: Threat
+    suite: Suite
+    seed: int
+    device: torch.device
+    weights: str = field(default="")
+
+    def load(self, places: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns inputs, labels and numbers of these samples, on the device."""
+        ids = torch.tensor([self.manifest.indices[place] for place in places])
+        x, y = self.samples.batch(ids)
+        return x.to(self.device).clone(), y.to(self.device), ids
+
+
+def conduct(
+    job: Job, blocks: Blocks, batch: int, watch: Callable[[Progress], None] | None = None
+) -> tuple[tuple[bool, ...], tuple[StepRecord, ...], dict[str, float]]:
+    """Returns which samples are right when clean, what every step did, and its seconds."""
+    right = _Run(job, blocks, batch, watch, 0, job.places).clean()
+    standing, records, seconds = right, [], {}
+    for number, step in enumerate(job.suite.steps, 1):
+        record = _Run(job, blocks, batch, watch, number, standing).step(step, right)
+        if step.counts:
+            fell = set(_chosen(job.places, record.success))
+            standing = tuple(place for place in standing if place not in fell)
+        records.append(record)
+        seconds[step.id] = sum(block.seconds for block in blocks.of(number))
+    hit = set(right)
+    return tuple(place in hit for place in job.places), tuple(records), seconds
+
+
+class _Run:
+    """One step over its samples."""
+
+    def __init__(
+        self,
+        job: Job,
+        blocks: Blocks,
+        batch: int,
+        watch: Callable[[Progress], None] | None,
+        number: int,
+        standing: tuple[int, ...],
+    ) -> None:
+        self.job, self.blocks, self.batch, self.watch = job, blocks, batch, watch
+        self.number, self.standing = number, standing
+
+    def clean(self) -> tuple[int, ...]:
+        """Returns the samples that are right when nobody touched them."""
+        for places in self._left("clean", self.job.places):
+            x, y, _ = self.job.load(places)
+            verdict = judge(self.job.model, x, x, y, self.job.threat, batch=1)
+            none, zero = (False,) * len(places), (0,) * len(places)
+            wrong = _bits(verdict.fooled)
+            ones = (1,) * len(places)
+            self._keep(Block(places, wrong, none, none, none, zero, ones, zero, (0.0,) * len(none)))
+        wrong_ones = self._fallen()
+        return tuple(place for place in self.job.places if place not in wrong_ones)
+
+    def step(self, step: Step, right: Sequence[int]) -> StepRecord:
+        """Returns what a step did, or why it could not be run."""
+        met = right if step.everyone or not step.counts else self.standing
+        met = [place for place in met if not step.limit or place < step.limit]
+        skipped = ""
+        for places in self._left(step.id, met):
+            try:
+                for block in self._attempt(step, places):
+                    self._keep(block)
+            except Refusal as refusal:
+                skipped = str(refusal)
+                break
+        return _collect(self.job, step, self.blocks.of(self.number), met, skipped)
+
+    def _left(self, name: str, places: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Yields blocks of the samples that no finished block holds."""
+        finished = {p for block in self.blocks.of(self.number) for p in block.places}
+        left = [place for place in places if place not in finished]
+        begun, done, standing = time.monotonic(), 0, set(self.standing)
+        while done < len(left):
+            block = tuple(left[done : done + self.batch])
+            yield block
+            done += len(block)
+            if self.watch:
+                rate = done / max(time.monotonic() - begun, 1e-9)
+                self.watch(
+                    Progress(
+                        step=name,
+                        number=self.number,
+                        steps=len(self.job.suite.steps),
+                        standing=len(standing - self._fallen()),
+                        done=len(places) - len(left) + done,
+                        of=len(places),
+                        rate=rate,
+                        left=(len(left) - done) / rate,
+                    )
+                )
+
+    def _fallen(self) -> set[int]:
+        blocks = self.blocks.of(self.number)
+        return {place for block in blocks for place in _chosen(block.places, block.success)}
+
+    def _keep(self, block: Block) -> None:
+        self.blocks.add(self.number, block)
+
+    def _attempt(self, step: Step, places: tuple[int, ...]) -> Iterator[Block]:
+        """Yields the block, or its halves where it fails, down to the samples that fail alone.
+
+        So what a crash costs does not depend on how samples were batched.
+        """
+        begun, error = time.monotonic(), None
+        try:
+            block = self._attacked(step, places)
+        except Refusal as refusal:
+            if not self.blocks.of(self.number):
+                raise
+            error = str(refusal), False
+        except Exception as raised:  # noqa: BLE001  an attack may raise anything, and costs itself
+            error = f"{type(raised).__name__}: {raised}", _out_of_memory(raised)
+        # outside the handler, whose traceback holds the tensors of the failed attempt
+        if fingerprint(self.job.model) != self.job.weights:
+            raise RuntimeError(f"step {step.id} changed a weight or a buffer of the model")
+        if error is None:
+            yield replace(block, seconds=time.monotonic() - begun)
+            return
+        message, memory = error
+        if memory and self.job.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(places) == 1:
+            none, zero = (False,), (0,)
+            yield Block(places, none, none, none, (True,), zero, zero, zero, (0.0,), message)
+            return
+        half = len(places) // 2
+        if memory:
+            self.batch = min(self.batch, len(places) - half)
+        yield from self._attempt(step, places[:half])
+        yield from self._attempt(step, places[half:])
+
+    def _attacked(self, step: Step, places: tuple[int, ...]) -> Block:
+        x, y, ids = self.job.load(places)
+        threat = step.threat or self.job.threat
+        outcome = self._outcome(step, x, y, ids, threat)
+        self.job.model.eval()  # whatever the attack left behind
+        claims = outcome.fallen.nonzero().squeeze(1)
+        x, y, _ = self.job.load(places)  # the attack may have written on its own
+        verdict = judge(
+            self.job.model,
+            outcome.x_adv[claims],
+            x[claims],
+            y[claims],
+            threat,
+            batch=2 if len(places) == 1 else 1,
+        )
+        false = torch.zeros_like(outcome.fallen)
+        success, lawful = false.clone(), verdict.admissible & verdict.finite
+        success[claims] = verdict.broken
+        inadmissible, unconfirmed = false.clone(), false.clone()
+        inadmissible[claims], unconfirmed[claims] = ~lawful, lawful & ~verdict.fooled
+        size = threat.size(outcome.x_adv.detach().float(), x)
+        return Block(
+            places=places,
+            success=_bits(success),
+            inadmissible=_bits(inadmissible),
+            unconfirmed=_bits(unconfirmed),
+            crashed=_bits(false),
+            at=tuple(torch.where(success, outcome.at, 0).tolist()),
+            forwards=tuple(outcome.forwards.tolist()),
+            backwards=tuple(outcome.backwards.tolist()),
+            size=tuple(torch.where(success, size, 0.0).float().tolist()),
+        )
+
+    def _outcome(self, step: Step, x: Tensor, y: Tensor, ids: Tensor, threat: Threat) -> Outcome:
+        model, attack = self.job.model, step.attack
+        if isinstance(attack, Attack):
+            source = step.source(model).eval() if step.source else None
+            seed = derive(self.job.seed, step.id)
+            return run(attack, model, x, y, threat, ids=ids, seed=seed, source=source)
+        proposed = attack(model, x.clone(), y, threat)
+        model.eval()
+        if not isinstance(proposed, Tensor) or proposed.shape != x.shape:
+            raise ValueError(f"an attack returns a tensor of shape {tuple(x.shape)}, as its inputs")
+        with torch.no_grad():
+            fooled = ~correct(model(proposed), y)
+        # its own queries cannot be seen from here; one forward pass asked what it found
+        return Outcome(proposed, fooled, fooled.long(), torch.ones_like(y), torch.zeros_like(y))
+
+
+def _collect(
+    job: Job, step: Step, blocks: Sequence[Block], met: Sequence[int], skipped: str
+) -> StepRecord:
+    rows = {
+        place: row
+        for block in blocks
+        for place, *row in zip(
+            block.places,
+            block.success,
+            block.inadmissible,
+            block.unconfirmed,
+            block.crashed,
+            block.at,
+            block.forwards,
+            block.backwards,
+            block.size,
+            strict=True,
+        )
+    }
+    empty = [False] * 4 + [0] * 3 + [0.0]
+    columns = [*zip(*(rows.get(place, empty) for place in job.places), strict=True)]
+    reached = set() if skipped else set(met)
+    return StepRecord(
+        id=step.id,
+        attack=plain(step.attack),
+        everyone=step.everyone,
+        threat=None if step.threat is None else plain(step.threat),
+        skipped=skipped,
+        message=next((block.message for block in blocks if block.message), ""),
+        attacked=tuple(place in reached for place in job.places),
+        success=columns[0],
+        inadmissible=columns[1],
+        unconfirmed=columns[2],
+        crashed=columns[3],
+        at=columns[4],
+        forwards=columns[5],
+        backwards=columns[6],
+        size=columns[7],
+    )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in MEMORY)
+
+
+def _chosen(places: Sequence[int], bits: Sequence[bool]) -> Iterator[int]:
+    return (place for place, hit in zip(places, bits, strict=True) if hit)
+
+
+def _bits(values: Tensor) -> tuple[bool, ...]:
+    return tuple(bool(value) for value in values.tolist())

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from rich.console import Console
+
+from spikeproof.catalogue import read_recipe
+from spikeproof.cli._evaluate import shard_of
+from spikeproof.cli._train import train
+from spikeproof.errors import Refusal
+from spikeproof.evaluate import read_record
+
+RECIPE = """
+[model]
+kind = "mlp"
+hidden = [16]
+[network]
+T = 2
+[train]
+epochs = 2
+batch = 64
+optimizer = { kind = "adam", lr = 0.01 }
+"""
+
+FACTORY = """
+import torch
+from spikeproof.models import MLP, Setting, build
+
+def build_it():
+    return build(MLP((8,)), Setting(channels=1, size=8, T=2), 3)
+
+def no_model():
+    return 7
+
+class Bare(torch.nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10].softmax(1)
+"""
+
+SUITE = """
+name = "mine"
+
+[[steps]]
+id = "noise"
+everyone = true
+attack = { search = { kind = "random", draws = 3 } }
+
+[[steps]]
+id = "pgd"
+limit = 20
+[steps.attack]
+search = { kind = "pgd", steps = 3 }
+loss = { kind = "margin" }
+rule = { kind = "bptr" }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli")
+    recipe = out / "tiny.toml"
+    recipe.write_text(RECIPE)
+    train(read_recipe(recipe), out / "run", out, console=Console(quiet=True))
+    return out / "run"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "our_own_net.py").write_text(FACTORY)
+    (tmp_path / "mine.toml").write_text(SUITE)
+    return tmp_path
+
+
+def test_the_last_lines_say_worst_case_doubts_and_where_the_record_is(run, folder, tmp_path):
+    words = ("--threat", "linf:0.1", "--limit", 20, "--out", tmp_path / "e", "--device", "cpu")
+    code, said, complaint = run("evaluate", folder, *words)
+    assert (code, complaint) == (0, "")
+    record = read_record(tmp_path / "e" / "record.json")
+    low, high = record.interval
+    assert f"worst case {record.robust_accuracy:.2%}" in said
+    assert f"interval {low:.2%} to {high:.2%}" in said
+    assert "doubts: no evidence of masking" in said
+    assert said.replace(" ", "").endswith("record.json")
+    assert said.index("worst case") < said.index("doubts:") < said.rindex("record:")
+    assert record.suite == "smoke-images"
+    assert record.data.name == "digits"
+    assert record.data.training == 0
+
+
+def test_a_run_is_resumed_and_never_overwritten(run, folder, tmp_path):
+    words = ("--limit", 8, "--out", tmp_path / "e", "--device", "cpu")
+    assert run("evaluate", folder, *words)[0] == 0
+    before = (tmp_path / "e" / "record.json").read_bytes()
+    code, _, complaint = run("evaluate", folder, *words)
+    assert code == 2
+    assert "already holds an evaluation" in complaint
+    assert run("evaluate", folder, *words, "--resume")[0] == 0
+    assert (tmp_path / "e" / "record.json").read_bytes() == before
+    code, _, complaint = run("evaluate", folder, *words, "--resume", "--threat", "linf:0.2")
+    assert code == 2
+    assert "threat.eps was" in complaint
+
+
+def test_a_factory_and_a_suite_of_your_own(run, here):
+    words = ("--data", "digits", "--suite", "mine.toml", "--limit", 30, "--device", "cpu")
+    code, said, complaint = run("evaluate", "our_own_net:build_it", *words, "--threat", "linf:0.05")
+    assert (code, complaint) == (0, "")
+    out = here / "runs" / "our_own_net.build_it" / "evaluation"
+    record = read_record(out / "record.json")
+    assert [step.id for step in record.steps] == ["noise", "pgd"]
+    assert record.steps[1].attack["rule"] == {"kind": "bptr"}
+    assert sum(record.steps[1].attacked) <= 20
+    assert "pgd: broke" in said
+
+
+def test_shards_add_up_and_two_records_are_compared(run, folder, tmp_path):
+    words = ("--limit", 12, "--threat", "linf:0.1", "--device", "cpu")
+    for part in ("1/2", "2/2"):
+        code, said, _ = run("evaluate", folder, *words, "--out", tmp_path / "s", "--shard", part)
+        assert code == 0
+    assert "shard-2-of-2" in said.replace(" ", "")
+    assert run("evaluate", folder, *words, "--out", tmp_path / "w")[0] == 0
+    whole, merged = (read_record(tmp_path / n / "record.json") for n in ("w", "s"))
+    assert whole.steps == merged.steps
+    code, said, _ = run("compare", tmp_path / "s", tmp_path / "w" / "record.json")
+    assert code == 0
+    assert "0 samples stand in the first alone, 0 in the second" in said
+    assert "p = 1, 1 with Holm" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere",), "is no run folder and no package.module:factory"),
+        (("our_own_net:build_it",), "give --data"),
+        (("our_own_net:absent", "--data", "digits"), "cannot be imported"),
+        (("no_such_package:f", "--data", "digits"), "cannot be imported"),
+        (("our_own_net:torch", "--data", "digits"), "is no function"),
+        (("our_own_net:no_model", "--data", "digits"), "returns a int"),
+        (("our_own_net:Bare", "--data", "digits"), "returns probabilities"),
+        (("our_own_net:build_it", "--data", "digit"), "digits"),
+        (("our_own_net:build_it", "--data", "digits", "--threat", "linf:8"), "mean 8/255"),
+        (("our_own_net:build_it", "--data", "digits", "--suite", "smok"), "did you mean 'smoke'"),
+        (("our_own_net:build_it", "--data", "digits", "--shard", "2"), "has the form k/n"),
+        (("our_own_net:build_it", "--data", "digits", "--limit", "400"), "400 samples were asked"),
+        (("our_own_net:build_it", "--data", "digits", "--resume"), "nothing to resume"),
+    ],
+)
+def test_what_cannot_be_evaluated_costs_one_sentence(run, here, words, said):
+    code, _, complaint = run("evaluate", *words)
+    assert code == 2
+    assert said in complaint
+    assert complaint.count("\n") == 0
+
+
+def test_records_of_different_things_are_not_compared(run, folder, tmp_path):
+    for name, eps in (("a", "linf:0.1"), ("b", "linf:0.2")):
+        words = ("--limit", 8, "--threat", eps, "--device", "cpu", "--out", tmp_path / name)
+        assert run("evaluate", folder, *words)[0] == 0
+    code, _, complaint = run("compare", tmp_path / "a", tmp_path / "b")
+    assert code == 2
+    assert "threat.eps is 0.1" in complaint
+    (tmp_path / "old.json").write_text(json.dumps({"schema": 0, "kind": "evaluation"}))
+    code, _, complaint = run("compare", tmp_path / "a", tmp_path / "old.json")
+    assert "has schema 0" in complaint
+
+
+def test_a_network_without_a_gradient_says_so(run, here):
+    (here / "deaf_net.py").write_text(
+        "import torch\n"
+        "class Deaf(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x.detach().flatten(1)[:, 20:30]\n"
+    )
+    words = ("--data", "digits", "--limit", 60, "--device", "cpu")
+    code, said, _ = run("evaluate", "deaf_net:Deaf", *words)
+    assert code == 0
+    assert "not run, the gradient of Deaf does not reach its input" in said
+    assert "doubts: flagged" in said
+
+
+def test_the_form_of_a_shard():
+    assert shard_of("2/5") == (2, 5)
+    for text in ("2", "a/b", "1/", "-1/2"):
+        with pytest.raises(Refusal, match="form k/n"):
+            shard_of(text)

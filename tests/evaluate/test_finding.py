@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from spikeproof.attacks import PGD, Attack, Linf
+from spikeproof.evaluate import Check, Step, Suite, conclude, evaluate
+from spikeproof.evaluate._finding import own_checks
+
+
+@pytest.fixture
+def record(linear, points):
+    return evaluate(linear, points, Linf(0.1), Suite("s", (Step("a", Attack(PGD(3))),)))
+
+
+def verdicts(checks):
+    return {check.id: check.verdict for check in checks}
+
+
+def test_nothing_seen_is_nothing_flagged(record):
+    checks = own_checks(record.data, record.steps, intact=True)
+    assert verdicts(checks) == {"C4": "pass", "C5": "pass", "C6": "pass", "C29": "pass"}
+    assert conclude(checks, record.steps).status == "no evidence of masking"
+
+
+@pytest.mark.parametrize(
+    ("bits", "id"), [("inadmissible", "C4"), ("unconfirmed", "C5")], ids=["budget", "recheck"]
+)
+def test_a_rejected_claim_fails_by_name_and_count(record, bits, id):
+    wrong = (True, True) + (False,) * 39
+    steps = (replace(record.steps[0], **{bits: wrong}),)
+    checks = own_checks(record.data, steps, intact=True)
+    found = next(check for check in checks if check.id == id)
+    assert (found.verdict, found.value, found.detail) == ("fail", 2, "2 in a")
+    finding = conclude(checks, steps)
+    assert finding.status == "unreliable"
+    assert len(finding.reasons) == 1
+
+
+def test_a_step_that_could_not_run_is_a_flag(record):
+    steps = (replace(record.steps[0], skipped="no gradient"),)
+    checks = own_checks(record.data, steps, intact=True)
+    assert verdicts(checks)["C6"] == "flag"
+    assert conclude(checks, steps).status == "flagged"
+
+
+@pytest.mark.parametrize(
+    ("training", "intact", "verdict"),
+    [(None, True, "pass"), (0, True, "pass"), (1, True, "fail"), (0, False, "fail")],
+)
+def test_data_that_changed_or_was_trained_on(record, training, intact, verdict):
+    data = replace(record.data, training=training)
+    assert verdicts(own_checks(data, record.steps, intact=intact))["C29"] == verdict
+
+
+def test_a_few_images_that_a_published_set_holds_twice_are_a_flag(record):
+    data = replace(record.data, training=1, indices=tuple(range(100)))
+    assert verdicts(own_checks(data, record.steps, intact=True))["C29"] == "flag"
+
+
+def test_the_rule_of_the_finding(record):
+    passing = Check("C1", "a", 0, 0, "pass")
+    flag, fail = replace(passing, verdict="flag"), replace(passing, verdict="fail")
+    crashed = (replace(record.steps[0], crashed=(True,) + (False,) * 40, message="boom"),)
+    assert (
+        conclude([passing, replace(passing, verdict="na")], ()).status == "no evidence of masking"
+    )
+    assert conclude([passing, flag], ()).status == "flagged"
+    assert conclude([flag, fail], ()).status == "unreliable"
+    assert conclude([passing], crashed).reasons == ("a crashed on 1 samples: boom",)
+    assert conclude([passing], crashed).status == "unreliable"
