@@ -179,7 +179,8 @@ def test_a_network_without_a_gradient_says_so(run, here):
     code, said, _ = run("evaluate", "deaf_net:Deaf", *words)
     assert code == 0
     assert "not run, the gradient of Deaf does not reach its input" in said
-    assert "doubts: flagged" in said
+    assert "doubts: unreliable" in said
+    assert "C6" in said
 
 
 def test_the_form_of_a_shard():
