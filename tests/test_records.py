@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikeproof.errors import Refusal
-from spikeproof.records import environment, read_json, replace_file, write_json
+from spikeproof.records import (
+    differences,
+    environment,
+    held,
+    read_json,
+    replace_file,
+    write_json,
+)
 
 JSON = st.recursive(
     st.none()
@@ -62,3 +69,27 @@ def test_the_environment_is_a_record_of_its_own():
     assert json.loads(json.dumps(here)) == here
     assert here["packages"]["torch"].startswith("2.")
     assert here["cores"] >= 1
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON))
+def test_equal_trees_do_not_differ(tree):
+    assert list(differences(tree, json.loads(json.dumps(tree)))) == []
+
+
+def test_differences_say_where_and_both_values():
+    assert list(differences([1, 2], [1, 3], "x")) == [("x[2]", "2", "3")]
+    assert list(differences({"a": {"b": 1}}, {"a": {}})) == [("a.b", "1", "absent")]
+    assert list(differences([1], [1, 2], "x")) == [("x", "[1]", "[1, 2]")]
+
+
+def test_a_folder_is_held_by_one_at_a_time_and_freed_by_an_exception(tmp_path):
+    def second():
+        with held(tmp_path / "new"):
+            raise KeyError
+
+    with held(tmp_path / "new"), pytest.raises(Refusal, match="is in use"):
+        second()
+    with pytest.raises(KeyError):
+        second()
+    with held(tmp_path / "new"):
+        pass

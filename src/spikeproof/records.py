@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short
 
 SCHEMA = 1
+LOCK = ".lock"
 PACKAGES = ("spikeproof", "torch", "numpy", "safetensors", "scikit-learn")
 
 
@@ -58,6 +61,41 @@ def read_json(path: Path) -> dict[str, Any]:
             "take an unchanged copy or run the command again"
         )
     return value
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other processes out of it until the block or the process ends.
+
+    The lock belongs to the open file, so that a kill releases it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refusal(
+                f"{folder} is in use; one process works in a folder; wait for the other, end it, "
+                "or choose another --out"
+            ) from None
+        yield
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """Returns where two trees of plain values differ: the path, and both values in short."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys((*new, *old)):
+            inner = f"{key}.{name}" if key else name
+            if name in old and name in new:
+                yield from differences(old[name], new[name], inner)
+            else:
+                before, now = (short(v[name]) if name in v else "absent" for v in (old, new))
+                yield inner, before, now
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, pair in enumerate(zip(old, new, strict=True), 1):
+            yield from differences(*pair, f"{key}[{number}]")
+    elif old != new:
+        yield key, short(old), short(new)
 
 
 def environment() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._blocks import Block, Blocks, claimed, differences
+from spikeproof.evaluate._blocks import Block, Blocks, claimed
 
 PROMISE = {"weights": "abc", "suite": {"steps": [{"id": "a"}, {"id": "b"}]}, "shard": [1, 1]}
 
@@ -76,8 +76,8 @@ def test_there_must_be_something_to_resume_and_a_folder_to_write_to(tmp_path):
         ({"weights": "xyz"}, "weights was 'abc' .* is 'xyz' now"),
         ({"shard": [1, 2]}, r"shard\[2\] was 1"),
         ({"suite": {"steps": [{"id": "a"}, {"id": "c"}]}}, r"suite.steps\[2\].id was 'b'"),
-        ({"suite": {"steps": [{"id": "a"}]}}, "suite.steps was a list of 2"),
-        ({"more": 1}, "more was None"),
+        ({"suite": {"steps": [{"id": "a"}]}}, "suite.steps was "),
+        ({"more": 1}, "more was absent"),
     ],
 )
 def test_another_promise_is_refused_and_says_what_differs(tmp_path, change, said):
@@ -104,11 +104,6 @@ def test_a_kill_before_the_promise_was_written_leaves_a_folder_to_begin_in(tmp_p
         with claimed(tmp_path / "." if resume else tmp_path, PROMISE, resume=True):
             assert json.loads((tmp_path / "promise.json").read_text()) == PROMISE
         (tmp_path / "promise.json").unlink()
-
-
-def test_equal_trees_do_not_differ():
-    assert list(differences(PROMISE, json.loads(json.dumps(PROMISE)))) == []
-    assert list(differences([1, 2], [1, 3], "x")) == [("x[2]", "2", "3")]
 
 
 def test_floats_survive_the_disk_bit_for_bit(tmp_path):

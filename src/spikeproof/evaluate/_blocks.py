@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from spikeproof.errors import Refusal, short
-from spikeproof.records import read_json, write_json
+from spikeproof.errors import Refusal
+from spikeproof.records import LOCK, differences, held, read_json, write_json
 
-LOCK = ".lock"
 PROMISE = "promise.json"
 BLOCKS = "blocks"
 
@@ -70,15 +68,7 @@ def claimed(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> Iterat
         raise Refusal(
             f"{folder} holds no evaluation; there is nothing to resume; leave out --resume"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refusal(
-                f"{folder} is in use; one process evaluates in a folder; wait for the other, end "
-                "it, or choose another --out"
-            ) from None
+    with held(folder):
         for part in (*folder.glob(".*.part"), *(folder / BLOCKS).glob(".*.part")):
             part.unlink()
         if there:
@@ -94,23 +84,6 @@ def _compare(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
             f"{key} was {before} when the evaluation in {folder} began and is {now} now; a resumed "
             "one keeps its model, data and suite; set it back or choose another --out"
         )
-
-
-def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
-    """Returns where two trees of plain values differ: the path, and both values in short."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in dict.fromkeys((*new, *old)):  # what was promised first is what matters most
-            inner = f"{key}.{name}" if key else name
-            yield from differences(old.get(name), new.get(name), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for number, pair in enumerate(zip(old, new, strict=True), 1):
-            yield from differences(*pair, f"{key}[{number}]")
-    elif old != new:
-        yield key, _short(old), _short(new)
-
-
-def _short(value: Any) -> str:
-    return f"a list of {len(value)}" if isinstance(value, list) else short(value)
 
 
 def _read(path: Path) -> Block:

@@ -7,11 +7,11 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._blocks import differences
 from spikeproof.evaluate._checks import worst_of
 from spikeproof.evaluate._finding import conclude, own_checks
 from spikeproof.evaluate._intake import Manifest
 from spikeproof.evaluate._record import Record, StepRecord
+from spikeproof.records import differences
 
 
 def merge(records: Sequence[Record]) -> Record:

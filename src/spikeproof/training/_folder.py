@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -10,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spikeproof.errors import Refusal, short
-from spikeproof.records import read_json, write_json
+from spikeproof.errors import Refusal
+from spikeproof.records import LOCK, differences, held, read_json, write_json
 from spikeproof.training._checkpoint import MODEL, SPEC, STATE
 from spikeproof.training._metrics import CURVES, METRICS
 
-LOCK = ".lock"
 PLAN = "plan.json"
 RECORD = "record.json"  # what the command line writes when all is done
 FILES = (PLAN, STATE, MODEL, SPEC, METRICS, CURVES, RECORD)
@@ -23,25 +21,14 @@ FILES = (PLAN, STATE, MODEL, SPEC, METRICS, CURVES, RECORD)
 
 @contextmanager
 def claimed(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> Iterator[str]:
-    """Holds ``folder`` for a run of ``promise``, new or resumed, until the block or process ends.
-
-    The lock belongs to the open file, so that a kill releases it. The value is the run's digest.
-    """
+    """Holds ``folder`` for a run of ``promise``, new or resumed; the value is the run's digest."""
     if folder.exists() and not folder.is_dir():
         raise Refusal(f"{folder} is a file; a run needs a folder; choose another --out")
     if resume and not (folder / LOCK).exists():
         raise Refusal(f"{folder} holds no run; there is nothing to resume; leave out --resume")
     promise = _resolved(promise)
     _check_free(folder, resume=resume)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refusal(
-                f"{folder} is in use; one process trains in a folder; "
-                "wait for the other, end it, or choose another --out"
-            ) from None
+    with held(folder):
         _keep_promise(folder, promise, resume=resume)
         try:
             yield hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
@@ -68,7 +55,7 @@ def _keep_promise(folder: Path, promise: Mapping[str, Any], *, resume: bool) -> 
     if not (folder / PLAN).exists():
         write_json(folder / PLAN, promise)
         return
-    for key, old, new in _differences(read_json(folder / PLAN), promise):
+    for key, old, new in differences(read_json(folder / PLAN), promise):
         raise Refusal(
             f"{key} was {old} when the run in {folder} began and is {new} now; a resumed run keeps "
             "its plan; set it back or start a new run in another --out"
@@ -92,19 +79,3 @@ def _leave_nothing(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in sorted(old.keys() | new.keys()):
-            inner = f"{key}.{name}" if key else name
-            if name not in old or name not in new:
-                yield inner, _shown(old, name), _shown(new, name)
-            else:
-                yield from _differences(old[name], new[name], inner)
-    elif old != new:
-        yield key, short(old), short(new)
-
-
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    return short(values[name]) if name in values else "absent"
