@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,17 @@ def test_every_module_has_its_tests():
 def test_oracles_know_nothing_of_the_package():
     for path in (ROOT / "tests" / "oracles").glob("*.py"):
         assert all(m.split(".")[0] != "spikeproof" for m, _ in imports(path)), path.name
+
+
+def test_every_trap_of_the_field_has_a_test_of_its_number():
+    found = {
+        int(match[1])
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and (match := re.match(r"test_trap_(\d{2})_", node.name))
+    }
+    assert found == set(range(1, 22))
 
 
 def test_forbidden_modules_are_imported_nowhere():

@@ -101,19 +101,26 @@ def literal(value: object) -> str:
             return f'"{value}"'
         case list():
             return f"[{', '.join(map(literal, value))}]"
+        case None:
+            return "none"
         case dict():
             return f"{{ {', '.join(f'{k} = {literal(v)}' for k, v in value.items())} }}"
     return str(value)
 
 
+def usual(field: dataclasses.Field) -> object:
+    made = field.default_factory is not dataclasses.MISSING
+    return field.default_factory() if made else field.default
+
+
 def default(field: dataclasses.Field) -> str | None:
     if field.default is field.default_factory is dataclasses.MISSING:
         return None
-    made = field.default_factory is not dataclasses.MISSING
-    value = field.default_factory() if made else field.default
+    value = usual(field)
     plain = to_values(value)
     if dataclasses.is_dataclass(value):  # the kind, and what its own row does not say
-        plain = {} if value == type(value)() else plain
+        same = [f.name for f in dataclasses.fields(value) if usual(f) == getattr(value, f.name)]
+        plain = {key: v for key, v in plain.items() if key not in same}
         plain = {"kind": value.kind, **plain}
     return literal(plain)
 
@@ -165,7 +172,7 @@ def test_the_recipe_page_lists_every_shipped_recipe():
     [
         ("neurons.md", (spiking.Surrogate, spiking.Rule, spiking.Encoder)),
         ("models.md", (models.Architecture,)),
-        ("training.md", (training.Objective,)),
+        ("training.md", (training.Objective, training.Penalty)),
     ],
 )
 def test_whatever_has_a_name_has_a_row(page, kinds):

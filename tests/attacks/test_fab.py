@@ -18,7 +18,6 @@ from spikeproof.attacks import (
     Linf,
     Margin,
     Standing,
-    TargetedDLR,
     Victim,
     nearest,
     run,
@@ -26,16 +25,8 @@ from spikeproof.attacks import (
 from spikeproof.attacks._fab import _towards
 from spikeproof.errors import Refusal
 from spikeproof.seeding import generator
-from tests.contracts.attack import COUNT, Plane, assert_search, samples, small_network
+from tests.contracts.attack import COUNT, Plane, samples, small_network
 from tests.oracles import linear_attack
-
-
-def test_it_honours_the_contract():
-    assert_search(FAB(30), (Linf, L2, L1), loss=Margin())
-
-
-def test_it_honours_the_contract_with_targets():
-    assert_search(FAB(6, targets=2), (Linf, L2), loss=TargetedDLR())
 
 
 @given(seed=st.integers(0, 10_000), share=st.floats(0.01, 0.99))

@@ -6,6 +6,7 @@ from torch import nn
 
 from spikeproof.attacks import CE, Flips, Linf, Standing, Victim, margins
 from spikeproof.attacks._flip_trials import best_changes, flips, lively, ranked, tried, undone
+from spikeproof.seeding import generator
 from tests.contracts.event_attack import plane, recordings, small_network
 
 
@@ -67,16 +68,53 @@ def test_all_changes_that_are_not_needed_are_undone_on_a_plane():
     s = standing(victim, x, y)
     up = flips(s).uphill(victim.weight.reshape(x.shape), x)
     grown = x + up
-    least = undone(s, grown, torch.tensor([True]), batch=64)
+    gains = (victim.weight * up.flatten())[None]
+    least = undone(s, grown, torch.tensor([True]), gains, batch=64)
     assert margins(victim(least), y) >= 0
-    gains = (victim.weight * up.flatten()).sort(descending=True).values
-    fewest = int((gains.cumsum(0) < 299.5 / 128).sum()) + 1
+    best = gains[0].sort(descending=True).values
+    fewest = int((best.cumsum(0) < 299.5 / 128).sum()) + 1
     assert int((least != x).sum()) == fewest
     for place in (least != x).flatten().nonzero():
         one = least.clone().flatten()
         one[place] = x.flatten()[place]
         assert margins(victim(one.reshape(x.shape)), y) < 0
-    assert torch.equal(undone(s, grown, torch.tensor([False]), batch=64), grown)
+    assert torch.equal(undone(s, grown, torch.tensor([False]), gains, batch=64), grown)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_no_change_that_is_left_can_be_undone_alone(binary):
+    x, _ = recordings(6, binary=binary)
+    model = small_network()
+    grown = x.flip(0) + (x if not binary else 0)
+    y = (model(grown).argmax(1) + 1) % 4  # every sample is fooled at the grown point
+    s = standing(model, x, y)
+    assert (margins(model(grown), y) >= 0).all()
+    worth = torch.zeros(6, x[0].numel())
+    least = undone(s, grown, torch.ones(6, dtype=torch.bool), worth, batch=64)
+    assert (margins(model(least), y) >= 0).all()
+    assert ((least - x).abs() <= (grown - x).abs()).all()
+    assert ((least - x) * (grown - x) >= 0).all(), "changes are undone and none is made"
+    assert (least != grown).flatten(1).any(1).any()
+    for row, place in (least != x).flatten(1).nonzero().tolist():
+        one = least[row : row + 1].clone()
+        back = (x - least)[row].flatten()[place].sign()
+        one.view(-1)[place] += back
+        assert margins(model(one), y[row : row + 1]) < 0
+
+
+def test_reducing_depends_neither_on_the_batch_nor_on_company():
+    x, _ = recordings(6, binary=True)
+    model = small_network()
+    grown = x.flip(0)
+    y = (model(grown).argmax(1) + 1) % 4
+    worth = torch.rand(6, x[0].numel(), generator=generator(0, "worth"))
+    fooled = torch.tensor([True, True, False, True, True, True])
+    whole = undone(standing(model, x, y), grown, fooled, worth, batch=64)
+    assert torch.equal(whole[2], grown[2])
+    for rows in (torch.tensor([3]), torch.tensor([5, 0, 2])):
+        s = standing(model, x[rows], y[rows])
+        part = undone(s, grown[rows], fooled[rows], worth[rows], batch=1)
+        assert torch.equal(part, whole[rows])
 
 
 def test_a_search_for_events_needs_their_threat():

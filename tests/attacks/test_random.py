@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import torch
 
-from spikeproof.attacks import L0, L1, L2, Attack, Linf, RandomSearch, run
+from spikeproof.attacks import L0, L1, Attack, Linf, RandomSearch, run
 from spikeproof.attacks._noise import uniform
-from tests.contracts.attack import Plane, assert_search
-
-
-def test_it_honours_the_contract():
-    assert_search(RandomSearch(10), (Linf, L2, L1, L0), owed=None)
+from tests.contracts.attack import Plane
 
 
 def test_it_finds_what_anything_finds():

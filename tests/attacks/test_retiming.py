@@ -22,17 +22,11 @@ from spikeproof.seeding import generator
 from tests.contracts.event_attack import (
     Plane,
     assert_beats_noise,
-    assert_event_search,
     attacked,
     recordings,
     small_network,
 )
 from tests.oracles import event_feasibility as oracle
-
-
-@pytest.mark.parametrize("threat", [Retiming(1), Retiming(4, "b1"), Retiming(4, "b0")])
-def test_retiming_keeps_the_contract(threat):
-    assert_event_search(RetimingSearch(8), (threat,))
 
 
 @pytest.mark.parametrize("threat", [Retiming(1), Retiming(4, "b1"), Retiming(4, "b0")])

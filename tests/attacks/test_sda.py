@@ -6,7 +6,6 @@ import torch
 from spikeproof.attacks import SDA, SEA, Flips
 from tests.contracts.event_attack import (
     assert_beats_noise,
-    assert_event_search,
     assert_fewest,
     attacked,
     fewest,
@@ -14,10 +13,6 @@ from tests.contracts.event_attack import (
     recordings,
     small_network,
 )
-
-
-def test_sda_keeps_the_contract():
-    assert_event_search(SDA(5), (Flips(5, binary=True), Flips(5, binary=False)))
 
 
 def test_sda_reaches_the_optimum_on_a_plane():

@@ -3,11 +3,7 @@ from __future__ import annotations
 import pytest
 
 from spikeproof.attacks import SEA, Flips, TopK
-from tests.contracts.event_attack import assert_beats_noise, assert_event_search, assert_fewest
-
-
-def test_topk_keeps_the_contract():
-    assert_event_search(TopK(10), (Flips(5, binary=True), Flips(5, binary=False)))
+from tests.contracts.event_attack import assert_beats_noise, assert_fewest
 
 
 @pytest.mark.parametrize(("binary", "owed"), [(True, 1.0), (False, 1.1)])

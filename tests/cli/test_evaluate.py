@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from rich.console import Console
@@ -188,3 +189,27 @@ def test_the_form_of_a_shard():
     for text in ("2", "a/b", "1/", "-1/2"):
         with pytest.raises(Refusal, match="form k/n"):
             shard_of(text)
+
+
+def test_other_networks_are_named_by_their_folders(run, folder, here, tmp_path):
+    shutil.copytree(folder, tmp_path / "seed-2")
+    shutil.copytree(folder, tmp_path / "elsewhere" / "seed-2")
+    words = ("--limit", 12, "--suite", "mine.toml", "--device", "cpu", "--out", tmp_path / "e")
+    sources = ("--transfer", tmp_path / "seed-2", "--transfer", "our_own_net:build_it")
+    code, said, complaint = run("evaluate", folder, *words, *sources)
+    assert (code, complaint) == (0, "")
+    assert "S10-transfer-seed-2: broke" in said
+    steps = {s.id: s for s in read_record(tmp_path / "e" / "record.json").steps}
+    record = read_record(tmp_path / "e" / "record.json")
+    assert steps["S10-transfer-seed-2"].source["weights"] == record.model["weights_sha256"]
+    assert (
+        steps["S10-transfer-our_own_net.build_it-assg"].source["weights"]
+        != (record.model["weights_sha256"])
+    )
+    code, _, complaint = run("evaluate", folder, *words, "--resume")
+    assert code == 2
+    assert "suite.steps" in complaint
+    twice = ("--transfer", tmp_path / "seed-2", "--transfer", tmp_path / "elsewhere" / "seed-2")
+    code, _, complaint = run("evaluate", folder, *words, *twice, "--resume")
+    assert code == 2
+    assert "two transfer sources are called seed-2" in complaint

@@ -19,12 +19,13 @@ from spikeproof.attacks import (
     Search,
     Threat,
     correct,
+    fingerprint,
     run,
     under_attack,
 )
 from spikeproof.seeding import generator, isolated
 from spikeproof.spiking import ASSG, LIF, Encode, Frames, Rule, Spiking, SpikingNetwork
-from tests.contracts.attack import Exact
+from tests.contracts.attack import Counted, Exact
 from tests.oracles import event_feasibility as oracle
 
 T, SIDE, CLASSES, COUNT = 4, 4, 4, 20
@@ -138,17 +139,22 @@ def attacked(
 
 
 def assert_event_search(search: Search, threats: tuple[Threat, ...]) -> None:
-    """Feasible, repeatable, one sample at a time, and safe where there is nothing to find."""
+    """Feasible, repeatable, one sample at a time, paid for, and safe where nothing is to find."""
+    model = small_network()
+    seal = fingerprint(model)
     for threat in threats:
         binary = isinstance(threat, Flips) and threat.binary
         x, y = recordings(COUNT, binary=binary)
-        model = small_network()
+        kept = x.clone()
         for rule in (None, ASSG()):
             whole = attacked(search, threat, model, x, y, rule=rule)
             stood = correct(model(x), y)
             assert (whole.fallen & stood).any(), "nothing falls: the contract proves nothing"
             _assert_one_by_one(search, threat, x, y, rule, whole)
         _assert_harmless(search, threat, x)
+        _assert_counted(search, threat, x, y)
+        assert torch.equal(x, kept), "the input was changed"
+    assert fingerprint(model) == seal
 
 
 def _assert_one_by_one(
@@ -176,6 +182,17 @@ def _assert_harmless(search: Search, threat: Threat, x: Tensor) -> None:
     assert not nothing.fallen.any()
     if isinstance(threat, Flips):
         attacked(search, replace(threat, k=10 * x[0].numel()), model, x, y)
+
+
+def _assert_counted(search: Search, threat: Threat, x: Tensor, y: Tensor) -> None:
+    model = Counted(small_network())
+    with under_attack(model):
+        found = run(Attack(search), model, x, y, threat, ids=torch.arange(COUNT))
+    assert model.finite, f"{search} asked about NaN"
+    assert found.forwards.sum() == model.forwards
+    assert found.backwards.sum() == model.backwards
+    assert not (search.blind and model.backwards)
+    assert (found.forwards[found.fallen] == found.at[found.fallen]).all()
 
 
 def assert_fewest(search: Search, *, binary: bool, owed: float, distance: int = 400) -> None:

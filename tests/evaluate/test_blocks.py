@@ -6,9 +6,11 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._blocks import Block, Blocks, claimed
+from spikeproof.evaluate._artifacts import read_tensors
+from spikeproof.evaluate._blocks import Block, Blocks, claimed, tidy
 
 PROMISE = {"weights": "abc", "suite": {"steps": [{"id": "a"}, {"id": "b"}]}, "shard": [1, 1]}
 
@@ -17,7 +19,7 @@ def block(*places):
     bits, zeros = tuple(p % 2 == 0 for p in places), tuple(0 for _ in places)
     none = tuple(False for _ in places)
     return Block(
-        places, bits, none, none, none, places, zeros, zeros, (0.1,) * len(places), "", 2.5
+        places, bits, none, none, none, none, places, zeros, zeros, (0.1,) * len(places), "", 2.5
     )
 
 
@@ -110,3 +112,24 @@ def test_floats_survive_the_disk_bit_for_bit(tmp_path):
     odd = replace(block(1, 2), size=(0.1 + 0.2, 1 / 3))
     Blocks(tmp_path).add(0, odd)
     assert Blocks(tmp_path).of(0) == (odd,)
+
+
+def test_adversarials_lie_beside_their_block_until_they_are_put_together(tmp_path):
+    x_adv = torch.tensor([[0.5], [0.25]])
+    blocks = Blocks(tmp_path)
+    blocks.add(1, block(4, 5, 6), [4, 6], x_adv)
+    blocks.add(2, block(7), [], x_adv[:0])
+    (file,) = Blocks(tmp_path).files
+    assert file.name == "001-00000004.safetensors"
+    places, back = read_tensors(file)
+    assert places == [4, 6]
+    assert torch.equal(back, x_adv)
+    tidy(tmp_path)
+    assert Blocks(tmp_path).files == []
+    assert Blocks(tmp_path).of(1) == (block(4, 5, 6),)
+    Blocks(tmp_path, adversarials=False).add(3, block(8), [8], x_adv[:1])
+    assert Blocks(tmp_path).files == []
+    nowhere = Blocks(None)
+    nowhere.add(1, block(4), [4], x_adv[:1])
+    assert not nowhere.files
+    assert not nowhere.adversarials

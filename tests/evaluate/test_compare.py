@@ -70,3 +70,22 @@ def test_what_was_evaluated_differently_is_not_compared(linear, points):
     ):
         with pytest.raises(Refusal, match=said):
             compare({"a": first, "b": second})
+
+
+def test_what_did_not_happen_to_both_is_marked(pair):
+    first, second = pair
+    (found,) = compare({"a": first, "b": second})
+    assert (found.parity.id, found.parity.verdict) == ("C30", "pass")
+    step = second.steps[0]
+    for change, said in (
+        ({"skipped": "no gradient"}, "attacks that were run"),
+        ({"crashed": (True,) + (False,) * 40}, "attacks that crashed"),
+        ({"source": {"name": "other"}}, "networks whose gradient was followed"),
+    ):
+        other = replace(second, steps=(replace(step, **change),))
+        (found,) = compare({"a": first, "b": other})
+        assert (found.parity.verdict, found.parity.value) == ("fail", 1)
+        assert said in found.parity.detail
+    everyone = replace(second, steps=(replace(step, everyone=not step.everyone),))
+    with pytest.raises(Refusal, match="different steps"):
+        compare({"a": first, "b": everyone})

@@ -25,7 +25,7 @@ SUITE = Suite(
 
 
 def bits(record):
-    return replace(record, times={}, environment={})
+    return replace(record, times={}, environment={}, artifacts={})
 
 
 def test_smoke_in_seconds_on_a_spiking_network(net, handwriting, tmp_path):

@@ -19,18 +19,22 @@ def verdicts(checks):
 
 
 def test_nothing_seen_is_nothing_flagged(record):
-    checks = own_checks(record.data, record.steps, intact=True)
-    assert verdicts(checks) == {"C4": "pass", "C5": "pass", "C6": "pass", "C29": "pass"}
+    checks = own_checks(record.data, record.threat, record.steps, intact=True)
+    passed = dict.fromkeys(("C4", "C5", "C6", "C29"), "pass")
+    assert verdicts(checks) == passed | {"C28": "na"}
     assert conclude(checks, record.steps).status == "no evidence of masking"
 
 
 @pytest.mark.parametrize(
-    ("bits", "id"), [("inadmissible", "C4"), ("unconfirmed", "C5")], ids=["budget", "recheck"]
+    ("bits", "id"),
+    [("inadmissible", "C4"), ("unconfirmed", "C5"), ("infeasible", "C28")],
+    ids=["budget", "recheck", "events"],
 )
 def test_a_rejected_claim_fails_by_name_and_count(record, bits, id):
+    record = replace(record, threat={"kind": "flips", "k": 3, "binary": True})
     wrong = (True, True) + (False,) * 39
     steps = (replace(record.steps[0], **{bits: wrong}),)
-    checks = own_checks(record.data, steps, intact=True)
+    checks = own_checks(record.data, record.threat, steps, intact=True)
     found = next(check for check in checks if check.id == id)
     assert (found.verdict, found.value, found.detail) == ("fail", 2, "2 in a")
     finding = conclude(checks, steps)
@@ -40,7 +44,7 @@ def test_a_rejected_claim_fails_by_name_and_count(record, bits, id):
 
 def test_a_step_that_could_not_run_is_a_flag(record):
     steps = (replace(record.steps[0], skipped="no gradient"),)
-    checks = own_checks(record.data, steps, intact=True)
+    checks = own_checks(record.data, record.threat, steps, intact=True)
     assert verdicts(checks)["C6"] == "flag"
     assert conclude(checks, steps).status == "flagged"
 
@@ -51,12 +55,12 @@ def test_a_step_that_could_not_run_is_a_flag(record):
 )
 def test_data_that_changed_or_was_trained_on(record, training, intact, verdict):
     data = replace(record.data, training=training)
-    assert verdicts(own_checks(data, record.steps, intact=intact))["C29"] == verdict
+    assert verdicts(own_checks(data, record.threat, record.steps, intact=intact))["C29"] == verdict
 
 
 def test_a_few_images_that_a_published_set_holds_twice_are_a_flag(record):
     data = replace(record.data, training=1, indices=tuple(range(100)))
-    assert verdicts(own_checks(data, record.steps, intact=True))["C29"] == "flag"
+    assert verdicts(own_checks(data, record.threat, record.steps, intact=True))["C29"] == "flag"
 
 
 def test_the_rule_of_the_finding(record):

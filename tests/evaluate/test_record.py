@@ -37,6 +37,7 @@ def step(name, success, *, counts=True, everyone=False, attacked=CLEAN, **more):
             success=success,
             inadmissible=(False,) * len(success),
             unconfirmed=(False,) * len(success),
+            infeasible=(False,) * len(success),
             crashed=(False,) * len(success),
             at=tuple(3 * s for s in success),
             forwards=tuple(4 * a for a in attacked),

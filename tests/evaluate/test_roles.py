@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from spikeproof.attacks import APGD, FGSM, PGD, Attack, Linf, Margin, RandomSearch, Square
-from spikeproof.evaluate._checks import check_record
 from spikeproof.evaluate._intake import Manifest
+from spikeproof.evaluate._reading import check_record
 from spikeproof.evaluate._record import Finding, Record, StepRecord
 from spikeproof.evaluate._roles import Roles, roles_of
 from spikeproof.evaluate._suite import Step, Suite
@@ -35,6 +35,7 @@ def test_an_attack_has_the_role_of_what_it_is():
         transfer=("other",),
         repeats=("again",),
         primary="apgd",
+        longest="apgd",
         eps={0.5: "half", 1.0: "whole"},
     )
 
@@ -46,6 +47,7 @@ def test_roles_are_kept_of_steps_that_were_run():
         white=("fgsm", "apgd"),
         members=("apgd",),
         primary="apgd",
+        longest="apgd",
         eps={1.0: "whole"},
     )
     assert set(roles.ids) == {"fgsm", "apgd", "whole"}
@@ -58,7 +60,7 @@ def step(id, success, *, threat=None, attacked=None, skipped=""):
     return StepRecord(
         id=id, attack={}, everyone=True, threat=threat, skipped=skipped, message="",
         attacked=tuple(attacked), success=tuple(success), inadmissible=none, unconfirmed=none,
-        crashed=none, at=zero, forwards=zero, backwards=zero, size=zero,
+        infeasible=none, crashed=none, at=zero, forwards=zero, backwards=zero, size=zero,
     )  # fmt: skip
 
 

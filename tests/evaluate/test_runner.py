@@ -362,3 +362,32 @@ def test_a_finished_block_is_not_run_again(linear, points):
         again = _runner.conduct(job, blocks, 3)
     assert again[:2] == first[:2]
     assert asked == []
+
+
+def test_events_that_no_sensor_delivers_count_for_nothing(monkeypatch):
+    """Even if the threat itself would let them through."""
+    from spikeproof.attacks import Flips
+    from spikeproof.data import Split
+
+    class Busy(nn.Module):
+        def forward(self, x):
+            count = x.flatten(1).sum(1) - 6.5
+            return torch.stack([-count, count], 1)
+
+    x = torch.zeros(2, 2, 2, 2, 2)
+    x[:, 0, 0, 0] = x[:, 0, 1] = 1  # six events
+    frames = Split(x, torch.zeros(2, dtype=torch.int64), 1.0)
+
+    def add(model, x, y, threat):
+        out = x.clone()
+        out[:, 1, 0, 0, 0] = 1
+        out[0, 1, 1, 1, 1] = 0.5  # half an event
+        return out
+
+    monkeypatch.setattr(Flips, "admits", lambda self, x_adv, x: torch.ones(len(x)) > 0)
+    record = evaluate(Busy(), frames, Flips(3), suite(Step("add", add)))
+    step = record.steps[0]
+    assert (step.infeasible, step.success) == ((True, False), (False, True))
+    assert not any(step.inadmissible)
+    assert record.finding.status == "unreliable"
+    assert record.finding.reasons[0].startswith("C28 (event feasibility): 1 in add")

@@ -7,7 +7,7 @@ import pytest
 from spikeproof.attacks import L2, PGD, SAPGD, Attack, Linf
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import Adaptive, Step, Suite
-from spikeproof.evaluate._suite import plain
+from spikeproof.evaluate._suite import before_audits, plain
 from spikeproof.spiking import ASSG
 
 
@@ -50,3 +50,10 @@ def test_what_a_record_keeps_of_a_suite_is_plain_and_has_no_address():
 def test_the_name_of_an_attack_of_your_own_is_that_of_its_function():
     assert Attack(Adaptive(walk)).name == Attack(Adaptive(walk)).name
     assert "0x" not in Attack(Adaptive(walk)).name
+
+
+def test_more_steps_come_before_those_that_meet_the_first_samples_alone():
+    a, b, c = Step("a", Attack(PGD())), Step("b", Attack(PGD()), limit=9), Step("c", Attack(PGD()))
+    assert before_audits((a, b), (c,)) == (a, c, b)
+    assert before_audits((a,), (c,)) == (a, c)
+    assert before_audits((a, b), ()) == (a, b)

@@ -329,7 +329,7 @@ def test_a_gpu_trains_and_resumes_in_every_precision(tmp_path: Path, precision):
 def test_a_loss_that_is_no_number_stops_and_keeps_what_was(tmp_path: Path):
     calls = []
 
-    def breaks(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def breaks(model: nn.Module, x: Tensor, y: Tensor, _: int) -> Tensor:
         calls.append(None)
         return CrossEntropy()(model, x, y) * (math.nan if len(calls) == 7 else 1.0)
 
@@ -342,7 +342,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was(tmp_path: Path):
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path):
-    def poisons(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def poisons(model: nn.Module, x: Tensor, y: Tensor, _: int) -> Tensor:
         return CrossEntropy()(model, x, y) + (model.head.bias - model.head.bias).sqrt().sum()
 
     with pytest.raises(Refusal, match=r"weight \S+ is not finite after step 1;"):
@@ -389,7 +389,7 @@ def test_ctrl_c_in_validation_keeps_the_steps(tmp_path: Path):
 
 
 def test_an_interrupt_that_breaks_a_step_is_not_saved(tmp_path: Path):
-    def breaks(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def breaks(model: nn.Module, x: Tensor, y: Tensor, _: int) -> Tensor:
         model(x)
         raise KeyboardInterrupt
 

@@ -1,8 +1,10 @@
 """Ways to be fooled: a threat, a search, a loss and a gradient rule, chosen one by one."""
 
 from spikeproof.attacks._apgd import APGD
+from spikeproof.attacks._ascend import ascend
 from spikeproof.attacks._attack import Attack, Search, run
 from spikeproof.attacks._boundary import HopSkipJump
+from spikeproof.attacks._coordinate import Coordinate
 from spikeproof.attacks._event_threats import Flips, RelaxedLinf, Retiming
 from spikeproof.attacks._fab import FAB, nearest
 from spikeproof.attacks._fgsm import FGSM, RFGSM
@@ -31,7 +33,7 @@ from spikeproof.attacks._standing import Chance, Outcome, Standing
 from spikeproof.attacks._structured import CornerEvents, DashEvents, FrameEvents
 from spikeproof.attacks._threat import L0, L1, L2, Ball, Linf, Threat
 from spikeproof.attacks._topk import TopK
-from spikeproof.attacks._victim import Victim, fingerprint, stochastic, under_attack
+from spikeproof.attacks._victim import Victim, fingerprint, frozen, stochastic, under_attack
 
 __all__ = [
     "APGD",
@@ -51,6 +53,7 @@ __all__ = [
     "Attack",
     "Ball",
     "Chance",
+    "Coordinate",
     "CornerEvents",
     "DashEvents",
     "Flips",
@@ -75,8 +78,10 @@ __all__ = [
     "Threat",
     "TopK",
     "Victim",
+    "ascend",
     "correct",
     "fingerprint",
+    "frozen",
     "margins",
     "nearest",
     "run",

@@ -23,7 +23,7 @@ class FGSM(Search):
     def __call__(self, s: Standing) -> None:
         gradient, _ = s.gradient(s.x)
         s.x = s.ball.project(s.clean + s.ball.eps * s.ball.steepest(gradient), s.clean)
-        s.look(s.x)
+        s.judge(s.x)
 
 
 @dataclass(frozen=True)
@@ -45,4 +45,4 @@ class RFGSM(Search):
         gradient, _ = s.gradient(s.x)
         rest = s.ball.eps * (1 - self.jump)
         s.x = s.ball.project(s.x + rest * s.ball.steepest(gradient), s.clean)
-        s.look(s.x)
+        s.judge(s.x)

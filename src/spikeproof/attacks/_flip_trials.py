@@ -10,6 +10,8 @@ from spikeproof.attacks._losses import margins
 from spikeproof.attacks._standing import Standing
 from spikeproof.attacks._threat import per_row
 
+CACHED = 2**18  # entries; with more, allocating activations costs a CPU more than its arithmetic
+
 
 def flips(s: Standing) -> Flips:
     """Returns the threat of a search that adds and removes events."""
@@ -36,6 +38,12 @@ def ranked(values: Tensor) -> Tensor:
     return values.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
+def answers(s: Standing, x: Tensor, rows: Tensor, batch: int) -> Tensor:
+    """Returns the margin of each trial input, of the sample ``rows`` names, in small batches."""
+    parts = zip(x.split(_together(x, batch)), rows.split(_together(x, batch)), strict=True)
+    return torch.cat([margins(s.probe(part, of), s.y[of]) for part, of in parts])
+
+
 def tried(
     s: Standing, x: Tensor, rows: Tensor, places: Tensor, change: Tensor, batch: int
 ) -> Tensor:
@@ -44,41 +52,76 @@ def tried(
     Trials of all samples are packed into batches, for each is independent of all others.
     """
     found = [x.new_zeros(0)]
-    for start in range(0, len(rows), batch):
-        part = slice(start, start + batch)
-        trial = x[rows[part]].flatten(1)
-        trial.scatter_add_(1, places[part, None], change[part, None].to(x.dtype))
-        logits = s.probe(trial.reshape(-1, *x.shape[1:]), rows[part])
-        found.append(margins(logits, s.y[rows[part]]))
+    for start in range(0, len(rows), size := _together(x, batch)):
+        part = slice(start, start + size)
+        trial = _with(x[rows[part]], places[part], change[part])
+        found.append(answers(s, trial, rows[part], size))
     return torch.cat(found)
 
 
-def undone(s: Standing, x: Tensor, fooled: Tensor, batch: int) -> Tensor:
+def undone(s: Standing, x: Tensor, fooled: Tensor, worth: Tensor, batch: int) -> Tensor:
     """Returns fooling inputs with fewer changes, for the samples where ``x`` is ``fooled``.
 
-    Every change is undone alone; then, ordered by the margin that this leaves, the longest row
-    of them that can be undone together is found by bisection; again, until nothing is gained.
+    The changes of least ``worth`` (B, entries) go first: the longest row of them that can be
+    undone together, found by bisection; then each that can be undone alone, one after the other,
+    in passes over what is left, until a pass gains nothing. The next pass begins with those whose
+    trial came nearest.
     """
-    x, busy = x.clone(), fooled.clone()
+    order, busy = -worth, fooled
+    x = _without_least(s, x, busy, order, batch)
     while bool(busy.any()):
-        back = (s.clean - x).flatten(1).sign() * busy[:, None]
-        rows, places = back.nonzero(as_tuple=True)
-        margin = tried(s, x, rows, places, back[rows, places], batch)
-        left = torch.full_like(back, -torch.inf)
-        left[rows, places] = margin
-        ranks = ranked(left)
-        low, high = torch.zeros_like(s.y), (back != 0).sum(1)
-        while bool((low < high).any()):
-            middle = (low + high + 1) // 2
-            open_ = (low < high).nonzero().squeeze(1)
-            trial = _without(x, back, ranks, middle)[open_]
-            good = margins(s.probe(trial, open_), s.y[open_]) >= 0
-            low[open_] = torch.where(good, middle[open_], low[open_])
-            high[open_] = torch.where(good, high[open_], middle[open_] - 1)
-        x = _without(x, back, ranks, low)
-        busy &= low > 0
+        x, order, busy = _without_single(s, x, busy, order, batch)
     return x
+
+
+def _without_least(s: Standing, x: Tensor, busy: Tensor, order: Tensor, batch: int) -> Tensor:
+    back = _back(s, x, busy)
+    ranks = ranked(torch.where(back != 0, order, -torch.inf))
+    low, high = torch.zeros_like(s.y), (back != 0).sum(1)
+    while bool((low < high).any()):
+        middle = (low + high + 1) // 2
+        open_ = (low < high).nonzero().squeeze(1)
+        trial = _without(x, back, ranks, middle)[open_]
+        good = answers(s, trial, open_, batch) >= 0
+        low[open_] = torch.where(good, middle[open_], low[open_])
+        high[open_] = torch.where(good, high[open_], middle[open_] - 1)
+    return _without(x, back, ranks, low)
+
+
+def _without_single(
+    s: Standing, x: Tensor, busy: Tensor, order: Tensor, batch: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the inputs, the margins that the trials left, and which samples gained."""
+    x, back, gained = x.clone(), _back(s, x, busy), torch.zeros_like(busy)
+    left = torch.full_like(order, -torch.inf)
+    count = (back != 0).sum(1)
+    places = torch.where(back != 0, order, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    for turn in range(int(count.max())):
+        rows = (turn < count).nonzero().squeeze(1)
+        place = places[rows, turn]
+        trial = _with(x[rows], place, back[rows, place])
+        left[rows, place] = answers(s, trial, rows, batch)
+        good = left[rows, place] >= 0
+        x[rows[good]] = trial[good]
+        gained[rows] |= good
+    return x, left, gained
+
+
+def _back(s: Standing, x: Tensor, busy: Tensor) -> Tensor:
+    return (s.clean - x).flatten(1).sign() * busy[:, None]
+
+
+def _with(x: Tensor, places: Tensor, change: Tensor) -> Tensor:
+    """Returns ``x``, each row with one change at its place."""
+    rows = x.flatten(1).clone()
+    return rows.scatter_add_(1, places[:, None], change[:, None].to(x.dtype)).reshape(x.shape)
 
 
 def _without(x: Tensor, back: Tensor, ranks: Tensor, count: Tensor) -> Tensor:
     return x + (back * (ranks < count[:, None])).reshape(x.shape)
+
+
+def _together(x: Tensor, batch: int) -> int:
+    """Returns how many inputs share a forward pass: on a CPU, what its cache can hold."""
+    entries = max(1, x.shape[1:].numel())
+    return max(1, min(batch, CACHED // entries)) if x.device.type == "cpu" else batch

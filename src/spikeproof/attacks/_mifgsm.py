@@ -35,4 +35,4 @@ class MIFGSM(Search):
             mean = gradient.flatten(1).abs().mean(1).clamp_min(1e-30)
             s.momentum = self.decay * s.momentum + gradient / per_row(mean, gradient)
             s.x = s.ball.project(s.x + size * s.ball.steepest(s.momentum), s.clean)
-        s.look(s.x)
+        s.judge(s.x)

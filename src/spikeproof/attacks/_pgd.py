@@ -33,4 +33,4 @@ class PGD(Search):
         for _ in s.steps(self.steps):
             gradient, _ = s.gradient(s.x)
             s.x = s.ball.project(s.x + size * s.ball.steepest(gradient), s.clean)
-        s.look(s.x)
+        s.judge(s.x)

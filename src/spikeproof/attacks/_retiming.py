@@ -40,7 +40,7 @@ class RetimingSearch(Search):
             unit = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
             s.slope = self.momentum * s.slope + gradient / per_row(unit, gradient)
             s.x = _arranged(s)
-        s.look(s.x)
+        s.judge(s.x)
 
 
 def _arranged(s: Standing) -> Tensor:

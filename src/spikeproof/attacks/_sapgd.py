@@ -46,7 +46,7 @@ class SAPGD(Search):
             s.x = s.ball.project(s.x + move, s.clean)
             if step + 1 in halved:
                 size /= 2
-        s.look(s.x)
+        s.judge(s.x)
 
 
 def _largest(values: Tensor) -> Tensor:

@@ -31,4 +31,4 @@ class SEA(Search):
         gradient, _ = s.gradient(s.x)
         slope = lively(gradient, s.noise)
         s.x = s.clean + best_changes(slope, threat.uphill(slope, s.clean), threat.k)
-        s.look(s.x)
+        s.judge(s.x)

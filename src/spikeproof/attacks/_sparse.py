@@ -45,4 +45,4 @@ class SparseSearch(Search):
             chosen = torch.zeros_like(gain, dtype=torch.bool).scatter(1, place, value=True)
             chosen &= gain > 0
             s.x = torch.where(chosen.reshape(s.x.shape), end, s.clean)
-        s.look(s.x)
+        s.judge(s.x)

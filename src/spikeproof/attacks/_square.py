@@ -23,7 +23,8 @@ class Square(Search):
     """Squares of constant change at random places, kept where the loss does not fall.
 
     Any axes before the last two count as channels. A change that leaves the loss as it is counts
-    as progress: scores of spiking networks come in steps.
+    as progress: scores of spiking networks come in steps. A square may lie anywhere; in the
+    reference package none reaches the last row or column.
     """
 
     queries: int = 5000

@@ -107,6 +107,10 @@ class Standing:
         stands = self._judge(x, logits)
         return logits[stands]
 
+    def judge(self, x: Tensor) -> None:
+        """Queries the model only to see who falls at ``x``: the last query of most searches."""
+        self.look(x)
+
     def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Queries model and gradient at ``x``; returns gradients and losses of those that stand."""
         if not len(self):

@@ -44,4 +44,4 @@ class TopK(Search):
             least = gain.topk(rank, dim=1).values[:, -1].clamp_min(1e-6)
             scale = per_row(2.0 ** (step % 4) / least, s.slope)
             s.x = threat.project(s.clean + scale * s.slope, s.clean)
-        s.look(s.x)
+        s.judge(s.x)

@@ -96,21 +96,28 @@ def under_attack(model: nn.Module) -> Iterator[nn.Module]:
 
     Modes and ``requires_grad`` come back as they were; a changed weight or buffer is an error.
     """
+    before = fingerprint(model)
+    with frozen(model):
+        yield model
+    if fingerprint(model) != before:
+        raise RuntimeError("the attack changed a weight or a buffer of the model")
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Puts the model into eval mode with frozen weights, and gives both back as they were."""
     modes = {module: module.training for module in model.modules()}
     learning = {p: p.requires_grad for p in model.parameters()}
-    before = fingerprint(model)
     model.eval()
     try:
         for parameter in learning:
             parameter.requires_grad = False
-        yield model
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
         for parameter, learns in learning.items():
             parameter.requires_grad = learns
-    if fingerprint(model) != before:
-        raise RuntimeError("the attack changed a weight or a buffer of the model")
 
 
 def fingerprint(model: nn.Module) -> str:

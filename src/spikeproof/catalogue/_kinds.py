@@ -43,7 +43,14 @@ KINDS: dict[object, tuple[type, ...]] = {
     ),
     training.Optimizer: (training.SGD, training.Adam, training.AdamW),
     training.Schedule: (training.Constant, training.Cosine, training.Steps),
-    training.Objective: (training.CrossEntropy, training.TET),
+    training.Objective: (
+        training.Adversarial,
+        training.CrossEntropy,
+        training.MART,
+        training.TET,
+        training.TRADES,
+    ),
+    training.Penalty: (training.SR,),
     attacks.Threat: (
         attacks.Flips,
         attacks.L0,
@@ -55,6 +62,7 @@ KINDS: dict[object, tuple[type, ...]] = {
     ),
     attacks.Search: (
         attacks.APGD,
+        attacks.Coordinate,
         attacks.CornerEvents,
         attacks.DashEvents,
         attacks.FAB,

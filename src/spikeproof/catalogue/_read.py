@@ -9,9 +9,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -69,20 +80,28 @@ def _mirror(cls: Any) -> type[_Mirror]:
 
 
 def _annotation(hint: Any) -> Any:
+    if get_origin(hint) is tuple and Ellipsis in get_args(hint):
+        return tuple[_annotation(get_args(hint)[0]), ...]  # type: ignore[misc]  # made at run time
     # A kind may itself be written as a union; any other union may have kinds among its arms.
     arms = get_args(hint) if isinstance(hint, UnionType) and hint not in KINDS else (hint,)
     if any(arm in KINDS for arm in arms):
         members = (member for arm in arms for member in KINDS.get(arm, (arm,)))
         mirrors = tuple(m if m is NoneType else _mirror(m) for m in members)
+        if len(mirrors) == 1:  # nothing to tell apart
+            return mirrors[0]
         return Annotated[Union[mirrors], Field(discriminator="kind")]  # noqa: UP007  made at run time
     return _mirror(hint) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else hint
 
 
 def _object(checked: _Mirror) -> Any:
     given = {name: getattr(checked, name) for name in checked.model_fields_set}
-    return checked.source(
-        **{k: _object(v) if isinstance(v, _Mirror) else v for k, v in given.items()}
-    )
+    return checked.source(**{name: _plain(value) for name, value in given.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return _object(value) if isinstance(value, _Mirror) else value
 
 
 def _sentence(error: ValidationError, mirror: type[_Mirror]) -> str:
@@ -114,24 +133,28 @@ def _sentence(error: ValidationError, mirror: type[_Mirror]) -> str:
 
 
 def _members(mirror: type[_Mirror], location: tuple[int | str, ...]) -> list[str]:
-    return [m.source.kind for m in _choices(_at(mirror, location[:-1]), location[-1])]
+    *path, name = (part for part in location if isinstance(part, str))
+    return [m.source.kind for m in _choices(_at(mirror, path), name)]
 
 
 def _siblings(mirror: type[_Mirror], location: tuple[int | str, ...]) -> list[str]:
     return list(_at(mirror, location[:-1]).model_fields)
 
 
-def _at(mirror: type[_Mirror], location: tuple[int | str, ...]) -> type[_Mirror]:
+def _at(mirror: type[_Mirror], location: Iterable[int | str]) -> type[_Mirror]:
     choices: list[type[_Mirror]] = [mirror]
     for part in location:
+        if isinstance(part, int):  # a place in a list, all of whose places are alike
+            continue
         tagged = [c for c in choices if getattr(c.source, "kind", None) == part]
         choices = tagged or [m for c in choices for m in _choices(c, part)]
     return choices[0]
 
 
-def _choices(mirror: type[_Mirror], name: int | str) -> list[type[_Mirror]]:
-    annotation = mirror.model_fields[str(name)].annotation
-    arms = get_args(annotation) or (annotation,)
+def _choices(mirror: type[_Mirror], name: str) -> list[type[_Mirror]]:
+    arms = [mirror.model_fields[name].annotation]
+    while any(get_args(arm) for arm in arms):
+        arms = [part for arm in arms for part in get_args(arm) or (arm,)]
     return [arm for arm in arms if isinstance(arm, type) and issubclass(arm, _Mirror)]
 
 

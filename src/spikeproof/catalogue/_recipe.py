@@ -15,7 +15,7 @@ from spikeproof.errors import Refusal, short, within
 from spikeproof.models import Architecture, Setting, build
 from spikeproof.records import read_json
 from spikeproof.spiking import IF, LIF, Direct, Encoder, Frames, SpikingNetwork
-from spikeproof.training import SPEC, CrossEntropy, Objective, Plan, load_weights
+from spikeproof.training import SPEC, CrossEntropy, Objective, Penalty, Plan, load_weights
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Recipe:
     data: Source = field(default_factory=Source)
     network: Network = field(default_factory=Network)
     objective: Objective = field(default_factory=CrossEntropy)
+    penalties: tuple[Penalty, ...] = ()
     augment: Augmentation = field(default_factory=Augmentation)
 
 

@@ -155,6 +155,13 @@ def evaluate(  # noqa: PLR0913  the flags of one command
         str | None,
         typer.Option(metavar="PATH", help="The record's folder; MODEL/evaluation by default."),
     ] = None,
+    transfer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Another network whose gradient is followed; repeat."),
+    ] = None,
+    control: Annotated[
+        str, typer.Option(metavar="MODEL", help="A network without a defence, which must fall.")
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time; changes no result.")] = 64,
     shard: Annotated[str, typer.Option(help="k/n: this process takes one part of n.")] = "1/1",
@@ -168,7 +175,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
 
     folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
     evaluate_command(
-        Target(model, data, data_dir, device),
+        Target(model, data, data_dir, device, tuple(transfer or ()), control),
         threat,
         suite,
         _folder(out) or folder / "evaluation",

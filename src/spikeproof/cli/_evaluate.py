@@ -42,6 +42,8 @@ class Target:
     data: str = ""
     data_dir: Path = Path("data")
     device: str = "auto"
+    transfer: tuple[str, ...] = ()  # other models, whose gradients are followed
+    control: str = ""  # a model without a defence
 
 
 def evaluate_command(
@@ -57,18 +59,21 @@ def evaluate_command(
     model, dataset = load_target(target)
     met = read_threat(threat)
     chosen: str | Suite = read_suite(Path(suite)) if suite.endswith(".toml") else suite
+    device, sources = pick_device(target.device), load_sources(target.transfer)
     console.print(
         f"{dataset.name}: {conditions.limit or len(dataset.test)} of {len(dataset.test)} test "
         f"samples; {type(model).__name__} under {threat}; suite {suite}"
     )
     with _watched(console) as watch:
         record = evaluate(
-            model.to(pick_device(target.device)),
+            model.to(device),
             dataset,
             met,
             chosen,
             out=out,
             conditions=conditions,
+            transfer={name: network.to(device) for name, network in sources.items()},
+            control=load_model(target.control).to(device) if target.control else None,
             watch=watch,
         )
     report(console, record, out)
@@ -78,29 +83,49 @@ def evaluate_command(
 def load_target(target: Target) -> tuple[nn.Module, Dataset]:
     """Returns a run folder's network and samples, or what a factory of the user's makes."""
     folder = Path(target.model)
-    module, colon, factory = target.model.partition(":")
-    if folder.is_dir():
-        model, spec = load_network(folder), read_spec(folder)
-        if target.data:
-            return model, _named(target, model.encode.T)
-        return model, read_data(spec.recipe, target.data_dir)
-    if not (module and colon and factory.isidentifier()):
-        raise Refusal(
-            f"{target.model!r} is no run folder and no package.module:factory; name the folder "
-            "that training wrote, or a function of yours that returns a module"
-        )
-    if not target.data:
+    if folder.is_dir() and not target.data:
+        return load_network(folder), read_data(read_spec(folder).recipe, target.data_dir)
+    if not (folder.is_dir() or target.data) and _is_factory(target.model):
         raise Refusal(
             f"{target.model} says nothing of its data; a factory makes a model only; give --data"
         )
+    model = load_model(target.model)
+    steps = model.encode.T if isinstance(model, SpikingNetwork) else 4
+    return model, _named(target, steps)
+
+
+def load_model(name: str) -> nn.Module:
+    """Returns the network of a run folder, or what ``package.module:factory`` makes."""
+    if Path(name).is_dir():
+        return load_network(Path(name))
+    if not _is_factory(name):
+        raise Refusal(
+            f"{name!r} is no run folder and no package.module:factory; name the folder "
+            "that training wrote, or a function of yours that returns a module"
+        )
+    module, _, factory = name.partition(":")
     made = _imported(module, factory)()
     if not isinstance(made, nn.Module):
         raise Refusal(
-            f"{target.model} returns a {type(made).__name__}; it must return a torch.nn.Module; "
+            f"{name} returns a {type(made).__name__}; it must return a torch.nn.Module; "
             "wrap the model in one"
         )
-    steps = made.encode.T if isinstance(made, SpikingNetwork) else 4
-    return made, _named(target, steps)
+    return made
+
+
+def load_sources(names: Sequence[str]) -> dict[str, nn.Module]:
+    """Returns other networks by the name of their folder or factory."""
+    sources: dict[str, nn.Module] = {}
+    for name in names:
+        path = Path(name)
+        short = path.resolve().name if path.is_dir() else name.replace(":", ".")
+        if short in sources:
+            raise Refusal(
+                f"two transfer sources are called {short}; a step is named after the folder of its "
+                "source; rename one of the folders"
+            )
+        sources[short] = load_model(name)
+    return sources
 
 
 def compare_command(paths: Sequence[Path], console: Console | None = None) -> None:
@@ -113,6 +138,8 @@ def compare_command(paths: Sequence[Path], console: Console | None = None) -> No
             f"{pair.only_first} samples stand in the first alone, {pair.only_second} in the "
             f"second; exact McNemar p = {pair.p:.3g}, {pair.p_holm:.3g} with Holm's correction"
         )
+        if pair.parity.verdict != "pass":
+            console.print(f"  no ranking follows (C30): {pair.parity.detail}")
 
 
 def report(console: Console, record: Record, out: Path) -> None:
@@ -150,6 +177,11 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (slash and part.isdigit() and parts.isdigit()):
         raise Refusal(f"the shard is {text!r}; it has the form k/n; write for example 1/4")
     return int(part), int(parts)
+
+
+def _is_factory(name: str) -> bool:
+    module, colon, factory = name.partition(":")
+    return bool(module and colon) and factory.isidentifier()
 
 
 def _named(target: Target, steps: int) -> Dataset:

@@ -19,7 +19,7 @@ from spikeproof.errors import Refusal, short
 from spikeproof.models import prunable_weights
 from spikeproof.spiking import Poisson, drawing_from
 from spikeproof.training import Progress as Step
-from spikeproof.training import fit, load_weights, measure
+from spikeproof.training import fit, load_weights, measure, penalised
 
 RECORD = "record.json"
 
@@ -49,7 +49,7 @@ def train(
         outcome = fit(
             model,
             dataset.train,
-            recipe.objective,
+            penalised(recipe.objective, recipe.penalties),
             recipe.train,
             out,
             validate=lambda network: closed(measure(network, dataset.validation, device=place)),

@@ -1,9 +1,9 @@
 """What can be believed: a judge, suites, per-sample truth, statistics, and the record of it all."""
 
+from spikeproof.evaluate._artifacts import rejudge
 from spikeproof.evaluate._checks import (
     LIMITS,
     Limit,
-    check_record,
     check_steps,
     control,
     parity,
@@ -31,6 +31,7 @@ from spikeproof.evaluate._intake import Manifest, Samples
 from spikeproof.evaluate._judge import Verdict, judge
 from spikeproof.evaluate._merge import merge
 from spikeproof.evaluate._probes import probe
+from spikeproof.evaluate._reading import Reading, check_record, read_checks
 from spikeproof.evaluate._record import (
     Check,
     Finding,
@@ -57,6 +58,7 @@ from spikeproof.evaluate._statistics import (
 )
 from spikeproof.evaluate._suite import Adaptive, Step, Suite
 from spikeproof.evaluate._suites import ensemble19, named_suite
+from spikeproof.evaluate._transfer import Transfer, with_transfer
 
 __all__ = [
     "LIMITS",
@@ -77,6 +79,7 @@ __all__ = [
     "Planted",
     "Progress",
     "QuantisedInput",
+    "Reading",
     "Record",
     "Roles",
     "Samples",
@@ -85,6 +88,7 @@ __all__ = [
     "Step",
     "StepRecord",
     "Suite",
+    "Transfer",
     "Verdict",
     "check_record",
     "check_steps",
@@ -106,7 +110,9 @@ __all__ = [
     "only_by",
     "parity",
     "probe",
+    "read_checks",
     "read_record",
+    "rejudge",
     "robust_accuracy",
     "roles_of",
     "self_test",
@@ -116,6 +122,7 @@ __all__ = [
     "summary",
     "twin_failure",
     "wilson",
+    "with_transfer",
     "worst_of",
     "write_record",
 ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from spikeproof.errors import Refusal
+from spikeproof.evaluate._artifacts import FILE, write_tensors
 from spikeproof.records import LOCK, differences, held, read_json, write_json
 
 PROMISE = "promise.json"
@@ -24,6 +27,7 @@ class Block:
     success: tuple[bool, ...]
     inadmissible: tuple[bool, ...]  # claimed, and the judge found it outside the threat
     unconfirmed: tuple[bool, ...]  # claimed, and the deployed model was not fooled
+    infeasible: tuple[bool, ...]  # claimed, and no sensor delivers such events
     crashed: tuple[bool, ...]
     at: tuple[int, ...]  # the query that succeeded, counted from 1
     forwards: tuple[int, ...]
@@ -34,10 +38,14 @@ class Block:
 
 
 class Blocks:
-    """The finished blocks of every step: files in a folder, or memory where there is none."""
+    """The finished blocks of every step: files in a folder, or memory where there is none.
 
-    def __init__(self, folder: Path | None) -> None:
+    Adversarials lie beside them in the folder, and nowhere where there is none.
+    """
+
+    def __init__(self, folder: Path | None, *, adversarials: bool = True) -> None:
         self._folder = folder / BLOCKS if folder else None
+        self.adversarials = adversarials and folder is not None
         self._kept: dict[int, list[Block]] = {}
         for path in sorted(self._folder.glob("*.json")) if self._folder else ():
             self._kept.setdefault(int(path.stem.split("-")[0]), []).append(_read(path))
@@ -46,11 +54,30 @@ class Blocks:
         """Returns the finished blocks of this step, in the order of their samples."""
         return tuple(sorted(self._kept.get(step, ()), key=lambda block: block.places[0]))
 
-    def add(self, step: int, block: Block) -> None:
-        """Keeps a finished block."""
+    @property
+    def files(self) -> list[Path]:
+        """Where the adversarials of finished blocks lie, once put together or not yet."""
+        if not self._folder:
+            return []
+        whole = self._folder.parent / FILE
+        return [*([whole] if whole.exists() else []), *sorted(self._folder.glob("*.safetensors"))]
+
+    def add(
+        self, step: int, block: Block, broken: Sequence[int] = (), x_adv: Tensor | None = None
+    ) -> None:
+        """Keeps a finished block, and the adversarials of the samples that it broke first."""
         self._kept.setdefault(step, []).append(block)
         if self._folder:
-            write_json(self._folder / f"{step:03d}-{block.places[0]:08d}.json", asdict(block))
+            path = self._folder / f"{step:03d}-{block.places[0]:08d}.json"
+            if self.adversarials and x_adv is not None and len(broken):
+                write_tensors(path.with_suffix(".safetensors"), broken, x_adv)
+            write_json(path, asdict(block))  # last: it says that the block is finished
+
+
+def tidy(folder: Path) -> None:
+    """Removes the adversarials of blocks, once they are put together in one file."""
+    for path in (folder / BLOCKS).glob("*.safetensors"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikeproof.errors import Refusal, nearest
-from spikeproof.evaluate._record import Check, Record
+from spikeproof.evaluate._record import Check
 from spikeproof.evaluate._roles import Roles
 from spikeproof.evaluate._statistics import wilson
 
@@ -24,6 +24,7 @@ NOISE = 0.5 * POINT  # or half of Wilson's interval, whichever is larger
 GONE = 1 * POINT  # of samples standing against an unbounded budget
 ABOVE_CHANCE = 2 * POINT
 ROUNDING = 1e-9  # 1/3 - 2/3 + 1/3 is no sample
+NOBODY = "not part of this evaluation"
 SEVERITY = ("na", "pass", "flag", "fail")
 
 
@@ -136,32 +137,7 @@ def check_steps(
         bits.more("C17", roles.white, roles.random),
         _saturated(bits, roles.members),
         bits.more("C19", repeats and roles.white, roles.repeats),
-        draws({count: bits.accuracy(id) for count, id in roles.draws.items()}, stochastic, bits.n),
-    )
-
-
-def check_record(
-    record: Record,
-    roles: Roles,
-    *,
-    classes: int,
-    stochastic: bool = False,
-    unbounded: float = math.inf,
-) -> tuple[Check, ...]:
-    """Returns what ``check_steps`` makes of a record; steps that were not run have no role."""
-    clean = torch.tensor(record.clean)
-    standing, met = {}, {}
-    for step in (step for step in record.steps if not step.skipped):
-        bits, attacked = clean & ~torch.tensor(step.success), torch.tensor(step.attacked)
-        standing[step.id] = bits if step.counts else bits[attacked]
-        met[step.id] = attacked
-    return check_steps(
-        standing,
-        roles.only(standing),
-        classes=classes,
-        met=met,
-        stochastic=stochastic,
-        unbounded=unbounded,
+        draws(_drawn(bits, roles.draws), stochastic, bits.n),
     )
 
 
@@ -270,6 +246,15 @@ def _saturated(bits: _Bits, members: Sequence[str]) -> Check:
     return decide("C18", gain, f"{detail}, all gain {gain:.2%} over the best", samples=bits.n)
 
 
+def _drawn(bits: _Bits, steps: Mapping[int, str]) -> dict[int, float]:
+    """Returns what stands by number of draws; steps that met survivors are added up."""
+    order = [steps[count] for count in sorted(steps)]
+    met = [bits.met.get(id, torch.ones(0)) for id in order]
+    apart = any(not torch.equal(met[0], other) for other in met)
+    ids = [order[: i + 1] if apart else [id] for i, id in enumerate(order)]
+    return {count: bits.accuracy(*group) for count, group in zip(sorted(steps), ids, strict=True)}
+
+
 def draws(accuracy: Mapping[int, float], stochastic: bool, samples: int) -> Check:  # noqa: FBT001
     """Returns C20 from the robust accuracy by number of draws per gradient (EOT)."""
     if not stochastic:
@@ -288,6 +273,17 @@ def draws(accuracy: Mapping[int, float], stochastic: bool, samples: int) -> Chec
     weaker = accuracy[counts[-1]] - accuracy[counts[0]]
     shown = ", ".join(f"{accuracy[m]:.1%} with {m}" for m in counts)
     return decide("C20", max(gain, weaker), shown, samples=samples)
+
+
+def converged(robust: Mapping[int, float], samples: int) -> Check:
+    """Returns C11 from the robust accuracy after a number of queries of one run.
+
+    What one run has broken stays broken, so the curve can only fall.
+    """
+    counts = sorted(robust)
+    shown = ", ".join(f"{robust[n]:.1%} after {n}" for n in counts)
+    drop = robust[counts[-2]] - robust[counts[-1]]
+    return decide("C11", drop, f"of one run's queries: {shown}", samples=samples)
 
 
 def control(robust: float) -> Check:
@@ -319,14 +315,23 @@ def parity(protocols: Sequence[Mapping[str, object]]) -> Check:
 def worst_of(*groups: Sequence[Check]) -> tuple[Check, ...]:
     """Returns one check per id, C1 to C30: the worst verdict, the first of equals.
 
-    A check that nobody made is "na".
+    A check that nobody made is "na", for the reason that somebody gave.
     """
+
+    def weight(check: Check) -> tuple[int, bool]:
+        return SEVERITY.index(check.verdict), check.detail != NOBODY
+
     merged = []
     for id in LIMITS:
         found = [check for group in groups for check in group if check.id == id]
-        none = skip(id, "not part of this evaluation")
-        merged.append(max(found, key=lambda check: SEVERITY.index(check.verdict), default=none))
+        none = skip(id, NOBODY)
+        merged.append(max(found, key=weight, default=none))
     return tuple(merged)
+
+
+def made(*groups: Sequence[Check]) -> tuple[Check, ...]:
+    """Returns the worst of the checks that somebody made, or gave a reason not to make."""
+    return tuple(check for check in worst_of(*groups) if check.detail != NOBODY)
 
 
 def _noise(accuracy: float, samples: int) -> float:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from spikeproof.errors import Refusal
+from spikeproof.evaluate._checks import parity
 from spikeproof.evaluate._merge import check_alike
-from spikeproof.evaluate._record import Record
+from spikeproof.evaluate._record import Check, Record
 from spikeproof.evaluate._statistics import holm, mcnemar
 
 
@@ -23,10 +24,15 @@ class Comparison:
     only_second: int
     p: float  # exact McNemar
     p_holm: float  # corrected for all pairs that were asked for
+    parity: Check  # C30: where it fails, neither is the better one
 
 
 def compare(records: Mapping[str, Record]) -> tuple[Comparison, ...]:
-    """Returns every pair of records compared, with Holm's correction over all pairs."""
+    """Returns every pair of records compared, with Holm's correction over all pairs.
+
+    Records of other samples, threats, seeds or attacks are refused. Where attacks could not be run
+    on one of them, crashed there or followed other networks, ``parity`` says so.
+    """
     if len(records) < 2:
         raise Refusal(f"{len(records)} record was given; a comparison needs two; name another")
     counts = []
@@ -46,6 +52,7 @@ def compare(records: Mapping[str, Record]) -> tuple[Comparison, ...]:
             only_second=other,
             p=p,
             p_holm=corrected,
+            parity=parity([protocol(records[a]), protocol(records[b])]),
         )
         for (a, b, one, other), p, corrected in zip(counts, p_values, holm(p_values), strict=True)
     )
@@ -61,9 +68,22 @@ def _check_samples(first: Record, second: Record) -> None:
             )
     if first.places != second.places:
         raise Refusal("the records hold different shards; merge the shards of each, then compare")
-    attacks = ([(s.id, s.attack) for s in r.steps] for r in (first, second))
-    if next(attacks) != next(attacks):
+    if protocol(first)["attacks"] != protocol(second)["attacks"]:
         raise Refusal(
             f"both suites are called {first.suite!r} and have different steps; a comparison needs "
             "equal attacks; evaluate both with one version of the suite"
         )
+
+
+def protocol(record: Record) -> dict[str, object]:
+    """Returns what records must have in common to be compared, by name."""
+    steps = record.steps
+    return {
+        "threats": record.threat,
+        "seeds": record.seed,
+        "samples": (record.data.indices, record.data.label_sha256, record.data.tensor_sha256),
+        "attacks": [(s.id, s.attack, s.everyone, s.threat) for s in steps],
+        "attacks that were run": [s.id for s in steps if not s.skipped],
+        "attacks that crashed": [s.id for s in steps if any(s.crashed)],
+        "networks whose gradient was followed": [(s.id, s.source) for s in steps if s.source],
+    }

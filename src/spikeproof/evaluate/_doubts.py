@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spikeproof.attacks import L1, L2, Linf, Threat
-from spikeproof.evaluate._checks import check_record, worst_of
+from torch import nn
+
+from spikeproof.attacks import L1, L2, Linf, Threat, stochastic
+from spikeproof.evaluate._checks import made, skip
+from spikeproof.evaluate._graphs import other_graphs, undefended
+from spikeproof.evaluate._planting import planted_masking
 from spikeproof.evaluate._probes import probe
+from spikeproof.evaluate._reading import Reading
 from spikeproof.evaluate._record import Check, Record
 from spikeproof.evaluate._roles import roles_of
 from spikeproof.evaluate._runner import Job
 
 PROBED = 64  # samples; a probe asks each of them several hundred times
+TESTED = ("smoke", "full")  # suites that test the checks themselves
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a check may look at: the model, the samples, and what the suite did to them."""
+    """What a check may look at: the model, the samples, and what the suite did to them.
+
+    ``control`` is a network without a defence; ``tier`` the name of the suite, if it has one.
+    """
 
     job: Job
     classes: int
     record: Record
+    control: nn.Module | None = None
+    tier: str = ""
 
 
 def doubts(evidence: Evidence) -> tuple[Check, ...]:
-    """Returns the checks C1 to C30, by the worst verdict that probe or steps give each."""
+    """Returns what is measured of the model beside the suite; its bits are read elsewhere.
+
+    The first samples of the manifest are asked, so that every shard finds the same.
+    """
     job = evidence.job
-    x, y, _ = job.load(job.places[:PROBED])
-    return worst_of(
-        probe(job.model, x, y, job.threat, seed=job.seed),
-        check_record(
-            evidence.record,
-            roles_of(job.suite),
-            classes=evidence.classes,
-            unbounded=_unbounded(job.threat, x[0].numel()),
-        ),
+    x, y, ids = job.load(range(min(PROBED, len(job.manifest.indices))))
+    beside = [
+        other_graphs(job, x, y, ids),
+        undefended(job, evidence.control, x, y, ids),
+        skip("C30", "one record is compared with none; compare() makes this check"),
+    ]
+    if evidence.tier in TESTED:
+        beside.append(planted_masking(evidence.control or job.model, x, y, job.threat, job.seed))
+    else:
+        beside.append(skip("C27", f"the suites {' and '.join(TESTED)} test the checks themselves"))
+    return made(probe(job.model, x, y, job.threat, seed=job.seed), beside)
+
+
+def reading(evidence: Evidence, measured: Sequence[Check]) -> Reading:
+    """Returns how the steps are read; a model whose answers differ by themselves draws noise."""
+    job = evidence.job
+    verdicts = {check.id: check.verdict for check in measured}
+    noisy = verdicts.get("C1") == "flag" and verdicts.get("C2") == "pass"
+    return Reading(
+        roles_of(job.suite, job.threat),
+        evidence.classes,
+        stochastic=noisy or stochastic(job.model),
+        unbounded=_unbounded(job.threat, math.prod(job.manifest.shape)),
     )
 
 

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikeproof import records
 from spikeproof.attacks import Threat, fingerprint, stochastic, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._blocks import Blocks, claimed
-from spikeproof.evaluate._checks import worst_of
-from spikeproof.evaluate._doubts import Evidence, doubts
-from spikeproof.evaluate._finding import conclude, own_checks
+from spikeproof.evaluate._artifacts import FILE, gather
+from spikeproof.evaluate._blocks import Blocks, claimed, tidy
+from spikeproof.evaluate._checks import made
+from spikeproof.evaluate._doubts import Evidence, doubts, reading
 from spikeproof.evaluate._intake import PROBE, Samples, check_answers, sealed, survey
-from spikeproof.evaluate._merge import merge
+from spikeproof.evaluate._merge import concluded, merge
 from spikeproof.evaluate._record import Check, Finding, Record, read_record, write_record
 from spikeproof.evaluate._runner import Job, Progress, conduct
 from spikeproof.evaluate._suite import Suite, plain
 from spikeproof.evaluate._suites import named_suite
+from spikeproof.evaluate._transfer import check_source, with_transfer
 
 RECORD = "record.json"
 DRAWS = 10  # of a stochastic network, for each gradient
@@ -41,6 +42,7 @@ class Conditions:
     batch: int = 64
     shard: tuple[int, int] = (1, 1)  # this part, of so many
     resume: bool = False
+    keep_adversarials: bool = True  # at most one input per sample, beside the record
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -54,7 +56,7 @@ class Conditions:
 Checks = Sequence[Callable[[Evidence], Iterable[Check]]]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  each is one thing that an evaluation is of
     model: nn.Module,
     data: Samples | Dataset,
     threat: Threat,
@@ -63,15 +65,18 @@ def evaluate(
     out: Path | None = None,
     conditions: Conditions | None = None,
     checks: Checks | None = None,
+    transfer: Mapping[str, nn.Module] | None = None,
+    control: nn.Module | None = None,
     watch: Callable[[Progress], None] | None = None,
 ) -> Record:
     """Returns what a suite leaves of a model, and the doubts about it (``checks=None``: all).
 
     Of a ``Dataset`` the test samples are evaluated, and compared with its training samples. In
     the folder ``out`` a killed evaluation can be resumed, and the record is written at the end.
+    ``transfer`` names other networks, trained for the same samples, whose gradients are followed.
+    ``control`` is a network without a defence, on which the same gradients must succeed (C26).
     """
     conditions = conditions or Conditions()
-    began = datetime.now(UTC), time.monotonic()
     samples = data.test if isinstance(data, Dataset) else data
     manifest = survey(data, conditions.limit, threat)
     part, parts = conditions.shard
@@ -80,52 +85,99 @@ def evaluate(
         raise Refusal(
             f"shard {part}/{parts} of {len(manifest.indices)} samples is empty; take fewer shards"
         )
-    folder = _folder(out, conditions.shard)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with ExitStack() as stack:
         stack.enter_context(under_attack(model))
-        probe, _ = samples.batch(torch.tensor(manifest.indices[:PROBE]))
-        classes = check_answers(model, probe.to(device), manifest.labels)
+        probe = samples.batch(torch.tensor(manifest.indices[:PROBE]))[0].to(device)
+        classes = check_answers(model, probe, manifest.labels)
+        if control is not None:
+            _check_control(control, probe, manifest.labels, classes)
+        draws = DRAWS if stochastic(model) else 1
+        tier = suite if isinstance(suite, str) else ""
         if isinstance(suite, str):
-            draws = DRAWS if stochastic(model) else 1
             suite = named_suite(suite, threat, classes, manifest.shape, draws=draws)
+        for name, network in (transfer or {}).items():
+            stack.enter_context(under_attack(network))
+            check_source(name, network, probe, manifest.labels, classes)
+        if transfer:
+            suite = with_transfer(suite, threat, transfer, classes, draws=draws)
         suite.check(threat)
         weights = fingerprint(model)
         job = Job(model, samples, manifest, places, threat, suite, conditions.seed, device, weights)
-        if folder:
-            promise = _promise(job, conditions)
-            stack.enter_context(claimed(folder, promise, resume=conditions.resume))
-            if (folder / RECORD).exists():
-                return read_record(folder / RECORD)
-        clean, steps, seconds = conduct(job, Blocks(folder), conditions.batch, watch)
-        own = own_checks(manifest, steps, intact=sealed(samples, manifest))
-        record = Record(
-            model=_model(model, weights),
-            data=manifest,
-            threat=plain(threat),
-            suite=suite.name,
-            seed=conditions.seed,
-            places=places,
-            shard=conditions.shard,
-            clean=clean,
-            steps=steps,
-            checks=own,
-            finding=Finding("no evidence of masking"),
-            environment=_environment(device),
-            times=_times(began, seconds, conditions.batch),
-        )
-        evidence = Evidence(job, classes, record)
-        found = worst_of(own, *(tuple(make(evidence)) for make in _chosen(checks)))
-        record = replace(record, checks=found, finding=conclude(found, steps))
-        if folder:
-            write_record(folder / RECORD, record)
+
+        def doubted(record: Record) -> Record:
+            return _doubted(Evidence(job, classes, record, control, tier), checks)
+
+        record = _recorded(job, _folder(out, conditions.shard), conditions, control, doubted, watch)
     if out:
         _merge_shards(out, parts)
     return record
 
 
-def _chosen(checks: Checks | None) -> Checks:
-    return (doubts,) if checks is None else checks
+def _recorded(
+    job: Job,
+    folder: Path | None,
+    conditions: Conditions,
+    control: nn.Module | None,
+    doubted: Callable[[Record], Record],
+    watch: Callable[[Progress], None] | None,
+) -> Record:
+    """Returns the record of this part; a folder that holds it already is believed."""
+    began = datetime.now(UTC), time.monotonic()
+    promise = _promise(job, conditions, control)
+    with claimed(folder, promise, resume=conditions.resume) if folder else nullcontext():
+        if folder and (folder / RECORD).exists():
+            tidy(folder)
+            return read_record(folder / RECORD)
+        blocks = Blocks(folder, adversarials=conditions.keep_adversarials)
+        clean, steps, seconds = conduct(job, blocks, conditions.batch, watch)
+        record = doubted(
+            Record(
+                model=_model(job.model, job.weights),
+                data=job.manifest,
+                threat=plain(job.threat),
+                suite=job.suite.name,
+                seed=conditions.seed,
+                places=job.places,
+                shard=conditions.shard,
+                clean=clean,
+                steps=steps,
+                checks=(),
+                finding=Finding("no evidence of masking"),
+                environment=_environment(job.device),
+                times={},
+            )
+        )
+        record = replace(record, times=_times(began, seconds, conditions.batch))
+        if folder and blocks.adversarials:
+            record = replace(record, artifacts=gather(blocks.files, folder, job.places, steps))
+        if folder:
+            write_record(folder / RECORD, record)
+            tidy(folder)
+    return record
+
+
+def _doubted(evidence: Evidence, checks: Checks | None) -> Record:
+    """Returns the record with all that is doubtful; bits are read where all checks are made."""
+    makes = (doubts,) if checks is None else checks
+    measured = made(*(tuple(make(evidence)) for make in makes))
+    read = reading(evidence, measured).plain if checks is None else {}
+    if checks is None:  # read from the steps, which know the curve over draws
+        measured = tuple(check for check in measured if check.id != "C20")
+    record = replace(evidence.record, measured=measured, reading=read)
+    return concluded(record, intact=sealed(evidence.job.samples, evidence.job.manifest))
+
+
+def _check_control(
+    control: nn.Module, probe: Tensor, labels: tuple[int, ...], classes: int
+) -> None:
+    with under_attack(control):
+        found = check_answers(control, probe, labels)
+    if found != classes:
+        raise Refusal(
+            f"the undefended network has {found} classes and the model has {classes}; both must "
+            "answer alike; name a network of the same data"
+        )
 
 
 def _folder(out: Path | None, shard: tuple[int, int]) -> Path | None:
@@ -135,10 +187,16 @@ def _folder(out: Path | None, shard: tuple[int, int]) -> Path | None:
 def _merge_shards(out: Path, parts: int) -> None:
     paths = [out / f"shard-{part}-of-{parts}" / RECORD for part in range(1, parts + 1)]
     if parts > 1 and all(path.exists() for path in paths):
-        write_record(out / RECORD, merge([read_record(path) for path in paths]))
+        records = [read_record(path) for path in paths]
+        whole = merge(records)
+        if any("adversarials" in record.artifacts for record in records):
+            files = [path.parent / FILE for path in paths if (path.parent / FILE).exists()]
+            kept = gather(files, out, whole.places, whole.steps)
+            whole = replace(whole, artifacts=kept)
+        write_record(out / RECORD, whole)
 
 
-def _promise(job: Job, conditions: Conditions) -> dict[str, Any]:
+def _promise(job: Job, conditions: Conditions, control: nn.Module | None) -> dict[str, Any]:
     return {
         "weights": job.weights,
         "data": {
@@ -150,6 +208,8 @@ def _promise(job: Job, conditions: Conditions) -> dict[str, Any]:
         "suite": plain(job.suite),
         "seed": conditions.seed,
         "shard": list(conditions.shard),
+        "control": "" if control is None else fingerprint(control),
+        "adversarials": conditions.keep_adversarials,
     }
 
 

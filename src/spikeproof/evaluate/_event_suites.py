@@ -9,6 +9,7 @@ from spikeproof.attacks import (
     SDA,
     SEA,
     Attack,
+    Coordinate,
     CornerEvents,
     DashEvents,
     Flips,
@@ -52,13 +53,29 @@ def _flips(name: str, threat: Flips) -> Iterable[Step]:
             yield Step(f"E5-topk-{rule_name}", Attack(TopK(100), rule=rule))
     yield Step("E4-spikefool-assg", Attack(SpikeFool(), Margin(), ASSG()))
     yield Step("E4-gumbel-assg", Attack(Gumbel(100), Margin(), ASSG()))
+    yield from _fewest(name, threat)
+    if name == "full":
+        yield Step("E9-coordinate-10000", Attack(Coordinate(10_000), Margin()), limit=200)
+    curves = {
+        "E1-random": Attack(RandomSearch(20)),
+        "E2-sea": Attack(SEA(), rule=ASSG()),
+        "E5": Attack(TopK(100), rule=ASSG()),
+    }
+    for kind, attack in curves.items():
+        for k in sorted({round(threat.k * factor) for factor in FACTORS}):
+            yield Step(f"{kind}-k-{k}", attack, limit=256, threat=replace(threat, k=k))
+
+
+def _fewest(name: str, threat: Flips) -> Iterable[Step]:
     for rule_name in ("pdsg", "assg"):
         yield Step(f"E3-sda-{rule_name}", Attack(SDA(500), Margin(), GRADIENTS[rule_name]))
-    if name == "full":
-        yield Step("E9-random-10000", Attack(RandomSearch(10_000)), limit=200)
-    for k in sorted({round(threat.k * factor) for factor in FACTORS}):
-        attack = Attack(TopK(100), rule=ASSG())
-        yield Step(f"E5-k-{k}", attack, limit=256, threat=replace(threat, k=k))
+    least = Attack(SDA(500), Margin(), ASSG())
+    if name == "standard":  # few are left to tell how few flips are needed, so it asks everyone
+        yield Step("E3-sda-least", least, limit=32, threat=replace(threat))
+    else:
+        # Few flips are its aim, so the sizes of one run tell what stands at every smaller cap.
+        cap = replace(threat, k=round(threat.k * max(FACTORS)))
+        yield Step(f"E3-sda-k-{cap.k}", least, limit=256, threat=cap)
 
 
 def _retiming(name: str, threat: Retiming) -> Iterable[Step]:
@@ -73,6 +90,7 @@ def _retiming(name: str, threat: Retiming) -> Iterable[Step]:
     yield Step(f"E6-retiming-{4 * steps}-margin", longer)
     if name == "full":
         yield Step("E6-retiming-5-restarts", replace(longer, restarts=5))
+        yield Step("E9-random-10000", Attack(RandomSearch(10_000)), limit=200)
     if threat.limits == "binf":
         budgets = {1, 2, 3}
     else:

@@ -14,6 +14,7 @@ from spikeproof.evaluate._checks import decide, skip
 from spikeproof.evaluate._record import Check
 
 Array = NDArray[np.float64]
+EVENTS = (Flips.kind, Retiming.kind)
 
 
 def feasible(x_adv: Tensor, x: Tensor, threat: Threat) -> Check:
@@ -25,9 +26,16 @@ def feasible(x_adv: Tensor, x: Tensor, threat: Threat) -> Check:
         )
     if not isinstance(threat, Flips | Retiming):
         return skip("C28", f"{threat} is no change of events that a sensor could deliver")
-    pairs = zip(x_adv.double().cpu().numpy(), x.double().cpu().numpy(), strict=True)
-    bad = sum(not _possible(after, before, threat) for after, before in pairs)
+    bad = possible(x_adv, x, threat).count(False)
     return decide("C28", bad, f"{bad} of {len(x)} adversarials are no events within the budget")
+
+
+def possible(x_adv: Tensor, x: Tensor, threat: Threat) -> list[bool]:
+    """Returns of each adversarial whether a sensor could deliver it; no other threat asks."""
+    if not isinstance(threat, Flips | Retiming):
+        return [True] * len(x)
+    pairs = zip(x_adv.double().cpu().numpy(), x.double().cpu().numpy(), strict=True)
+    return [_possible(after, before, threat) for after, before in pairs]
 
 
 def _possible(after: Array, before: Array, threat: Flips | Retiming) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from spikeproof.evaluate._checks import decide, skip
+from spikeproof.evaluate._feasible import EVENTS
 from spikeproof.evaluate._intake import Manifest
 from spikeproof.evaluate._record import Check, Finding, Grade, StepRecord
 
@@ -11,9 +14,9 @@ OVERLAP = 0.01  # published sets share a few images between training and test
 
 
 def own_checks(
-    manifest: Manifest, steps: Sequence[StepRecord], *, intact: bool
+    manifest: Manifest, threat: Mapping[str, Any], steps: Sequence[StepRecord], *, intact: bool
 ) -> tuple[Check, ...]:
-    """Returns the checks of what the judge saw: budget, confirmation, gradients, data."""
+    """Returns the checks of what the judge saw: budget, confirmation, gradients, events, data."""
     outside = sum(sum(step.inadmissible) for step in steps)
     mistaken = sum(sum(step.unconfirmed) for step in steps)
     skipped = [step.id for step in steps if step.skipped]
@@ -42,8 +45,18 @@ def own_checks(
             "flag" if skipped else "pass",
             f"not run: {', '.join(skipped)}" if skipped else "",
         ),
+        _events(threat, steps),
         _data(manifest, intact=intact),
     )
+
+
+def _events(threat: Mapping[str, Any], steps: Sequence[StepRecord]) -> Check:
+    if threat.get("kind") not in EVENTS:
+        return skip("C28", f"{threat.get('kind')} is no change of events that a sensor delivers")
+    false = sum(sum(step.infeasible) for step in steps)
+    claimed = false + sum(sum(step.success) for step in steps)
+    where = _where(steps, "infeasible") or f"{claimed} claims were worked out anew"
+    return decide("C28", false, where)
 
 
 def conclude(checks: Iterable[Check], steps: Sequence[StepRecord]) -> Finding:

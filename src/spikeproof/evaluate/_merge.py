@@ -7,15 +7,19 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._checks import worst_of
+from spikeproof.evaluate._checks import made, worst_of
 from spikeproof.evaluate._finding import conclude, own_checks
 from spikeproof.evaluate._intake import Manifest
-from spikeproof.evaluate._record import Record, StepRecord
+from spikeproof.evaluate._reading import read_checks
+from spikeproof.evaluate._record import Check, Record, StepRecord
 from spikeproof.records import differences
 
 
 def merge(records: Sequence[Record]) -> Record:
-    """Returns the record that one process would have written: same samples, same bits."""
+    """Returns the record that one process would have written: same samples, same bits.
+
+    What is told from bits is told anew from those of all.
+    """
     first = records[0]
     count = first.shard[1]
     found = sorted(record.shard[0] for record in records)
@@ -26,22 +30,28 @@ def merge(records: Sequence[Record]) -> Record:
         )
     for record in records[1:]:
         check_alike(first, record, ("model", "data", "threat", "suite", "seed"))
-    order = sorted(
-        range(len(first.data.indices)), key=[p for r in records for p in r.places].__getitem__
-    )
+    places = [place for record in records for place in record.places]
+    order = sorted(range(len(places)), key=places.__getitem__)
     steps = tuple(_merged(parts, order) for parts in zip(*(r.steps for r in records), strict=True))
-    own = own_checks(first.data, steps, intact=True)  # a shard that was not says so itself
-    checks = worst_of(own, *(record.checks for record in records))
-    return replace(
+    whole = replace(
         first,
-        places=tuple(range(len(order))),
+        places=_ordered([r.places for r in records], order),
         shard=(1, 1),
         clean=_ordered([r.clean for r in records], order),
         steps=steps,
-        checks=checks,
-        finding=conclude(checks, steps),
+        artifacts={},  # files lie beside the parts
         times={"shards": [r.times for r in records]},
     )
+    data = [check for r in records for check in r.checks if check.id == "C29"]
+    measured = made(*(record.measured for record in records))
+    return concluded(replace(whole, measured=measured), data)
+
+
+def concluded(record: Record, data: Sequence[Check] = (), *, intact: bool = True) -> Record:
+    """Returns a record with the checks that its bits and measurements give, and the finding."""
+    own = own_checks(record.data, record.threat, record.steps, intact=intact)
+    checks = worst_of(own, data, read_checks(record), record.measured)
+    return replace(record, checks=checks, finding=conclude(checks, record.steps))
 
 
 def check_alike(first: Record, second: Record, names: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from spikeproof.records import read_json, write_json
 
 SCHEMA = 1
 KIND = "evaluation"
-BITS = ("attacked", "success", "inadmissible", "unconfirmed", "crashed")
+BITS = ("attacked", "success", "inadmissible", "unconfirmed", "infeasible", "crashed")
 NUMBERS = {"at": "<u4", "forwards": "<u4", "backwards": "<u4", "size": "<f4"}
 
 Grade = Literal["pass", "flag", "fail", "na"]
@@ -59,11 +59,13 @@ class StepRecord:
     success: tuple[bool, ...]
     inadmissible: tuple[bool, ...]
     unconfirmed: tuple[bool, ...]
+    infeasible: tuple[bool, ...]
     crashed: tuple[bool, ...]
     at: tuple[int, ...]
     forwards: tuple[int, ...]
     backwards: tuple[int, ...]
     size: tuple[float, ...]
+    source: Any = None  # the network whose gradient was followed, where it is another
 
     @property
     def counts(self) -> bool:
@@ -88,6 +90,9 @@ class Record:
     finding: Finding
     environment: Mapping[str, Any]
     times: Mapping[str, Any]
+    measured: tuple[Check, ...] = ()  # those of the checks that the bits do not tell
+    reading: Mapping[str, Any] = field(default_factory=dict)  # what the bits tell, and how
+    artifacts: Mapping[str, Any] = field(default_factory=dict)  # files beside the record
 
     @property
     def broken(self) -> tuple[tuple[bool, ...], ...]:
@@ -211,6 +216,9 @@ def _unpack(values: dict[str, Any]) -> Record:
         clean=_bits(values["clean"], len(places)),
         steps=tuple(_unpack_step(step, len(places)) for step in values["steps"]),
         checks=tuple(Check(**check) for check in values["checks"]),
+        measured=tuple(Check(**check) for check in values.get("measured", ())),
+        reading=values.get("reading", {}),
+        artifacts=values.get("artifacts", {}),
         finding=Finding(finding["status"], tuple(finding["reasons"])),
         environment=values["environment"],
         times=values["times"],
@@ -218,7 +226,7 @@ def _unpack(values: dict[str, Any]) -> Record:
 
 
 def _pack_step(step: StepRecord) -> dict[str, Any]:
-    values = {field.name: getattr(step, field.name) for field in fields(step)}
+    values = {entry.name: getattr(step, entry.name) for entry in fields(step)}
     for name in BITS:
         values[name] = _pack_bits(values[name])
     for name, kind in NUMBERS.items():  # of those that were attacked; the others have none
@@ -228,7 +236,7 @@ def _pack_step(step: StepRecord) -> dict[str, Any]:
 
 
 def _unpack_step(values: dict[str, Any], count: int) -> StepRecord:
-    values = dict(values)
+    values = {"infeasible": _pack_bits((False,) * count)} | values  # of a record before C28
     for name in BITS:
         values[name] = _bits(values[name], count)
     for name, kind in NUMBERS.items():

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from spikeproof.attacks import Attack, Outcome, Threat, correct, fingerprint, run
 from spikeproof.errors import Refusal
 from spikeproof.evaluate._blocks import Block, Blocks
+from spikeproof.evaluate._feasible import possible
 from spikeproof.evaluate._intake import Manifest, Samples
 from spikeproof.evaluate._judge import judge
 from spikeproof.evaluate._record import StepRecord
+from spikeproof.evaluate._roles import climbing
 from spikeproof.evaluate._suite import Step, Suite, plain
 from spikeproof.seeding import derive
 
@@ -65,16 +67,23 @@ def conduct(
 ) -> tuple[tuple[bool, ...], tuple[StepRecord, ...], dict[str, float]]:
     """Returns which samples are right when clean, what every step did, and its seconds."""
     right = _Run(job, blocks, batch, watch, 0, job.places).clean()
-    standing, records, seconds = right, [], {}
+    standing, diced, records, seconds = right, set[int](), [], {}
     for number, step in enumerate(job.suite.steps, 1):
-        record = _Run(job, blocks, batch, watch, number, standing).step(step, right)
+        record = _Run(job, blocks, batch, watch, number, standing).step(step, right, diced)
         if step.counts:
             fell = set(_chosen(job.places, record.success))
+            diced = diced | fell.intersection(standing) if _dice(step) else diced - fell
             standing = tuple(place for place in standing if place not in fell)
         records.append(record)
         seconds[step.id] = sum(block.seconds for block in blocks.of(number))
     hit = set(right)
     return tuple(place in hit for place in job.places), tuple(records), seconds
+
+
+def _dice(step: Step) -> bool:
+    """Returns whether a step is a baseline of random noise."""
+    attack = step.attack
+    return step.everyone and isinstance(attack, Attack) and attack.search.kind == "random"
 
 
 class _Run:
@@ -100,19 +109,32 @@ class _Run:
             none, zero = (False,) * len(places), (0,) * len(places)
             wrong = _bits(verdict.fooled)
             ones = (1,) * len(places)
-            self._keep(Block(places, wrong, none, none, none, zero, ones, zero, (0.0,) * len(none)))
+            self.blocks.add(
+                self.number,
+                Block(places, wrong, none, none, none, none, zero, ones, zero, (0.0,) * len(none)),
+            )
         wrong_ones = self._fallen()
         return tuple(place for place in self.job.places if place not in wrong_ones)
 
-    def step(self, step: Step, right: Sequence[int]) -> StepRecord:
-        """Returns what a step did, or why it could not be run."""
-        met = right if step.everyone or not step.counts else self.standing
+    def step(self, step: Step, right: Sequence[int], diced: set[int]) -> StepRecord:
+        """Returns what a step did, or why it could not be run.
+
+        What fell to noise alone (``diced``) still meets those who follow gradients: whether these
+        find it too tells what a gradient is worth (C17).
+        """
+        met: Sequence[int] = self.standing
+        if step.everyone or not step.counts:
+            met = right
+        elif diced and climbing(step):
+            met = [place for place in right if place in diced.union(self.standing)]
         met = [place for place in met if not step.limit or place < step.limit]
         skipped = ""
         for places in self._left(step.id, met):
             try:
-                for block in self._attempt(step, places):
-                    self._keep(block)
+                for block, x_adv in self._attempt(step, places):
+                    kept = self._first(step, block)
+                    rows = [row for row, place in enumerate(block.places) if place in kept]
+                    self.blocks.add(self.number, block, kept, x_adv[rows])
             except Refusal as refusal:
                 skipped = str(refusal)
                 break
@@ -146,17 +168,19 @@ class _Run:
         blocks = self.blocks.of(self.number)
         return {place for block in blocks for place in _chosen(block.places, block.success)}
 
-    def _keep(self, block: Block) -> None:
-        self.blocks.add(self.number, block)
+    def _first(self, step: Step, block: Block) -> list[int]:
+        """Returns which samples this step is the first to break."""
+        known = set(self.standing) if step.counts else set()
+        return [place for place in _chosen(block.places, block.success) if place in known]
 
-    def _attempt(self, step: Step, places: tuple[int, ...]) -> Iterator[Block]:
-        """Yields the block, or its halves where it fails, down to the samples that fail alone.
+    def _attempt(self, step: Step, places: tuple[int, ...]) -> Iterator[tuple[Block, Tensor]]:
+        """Yields the block with its adversarials, or its halves where it fails, down to one sample.
 
         So what a crash costs does not depend on how samples were batched.
         """
         begun, error = time.monotonic(), None
         try:
-            block = self._attacked(step, places)
+            block, x_adv = self._attacked(step, places)
         except Refusal as refusal:
             if not self.blocks.of(self.number):
                 raise
@@ -167,14 +191,17 @@ class _Run:
         if fingerprint(self.job.model) != self.job.weights:
             raise RuntimeError(f"step {step.id} changed a weight or a buffer of the model")
         if error is None:
-            yield replace(block, seconds=time.monotonic() - begun)
+            yield replace(block, seconds=time.monotonic() - begun), x_adv
             return
         message, memory = error
         if memory and self.job.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(places) == 1:
             none, zero = (False,), (0,)
-            yield Block(places, none, none, none, (True,), zero, zero, zero, (0.0,), message)
+            crashed = Block(
+                places, none, none, none, none, (True,), zero, zero, zero, (0.0,), message
+            )
+            yield crashed, torch.zeros(1)
             return
         half = len(places) // 2
         if memory:
@@ -182,7 +209,7 @@ class _Run:
         yield from self._attempt(step, places[:half])
         yield from self._attempt(step, places[half:])
 
-    def _attacked(self, step: Step, places: tuple[int, ...]) -> Block:
+    def _attacked(self, step: Step, places: tuple[int, ...]) -> tuple[Block, Tensor]:
         x, y, ids = self.job.load(places)
         threat = step.threat or self.job.threat
         outcome = self._outcome(step, x, y, ids, threat)
@@ -199,21 +226,25 @@ class _Run:
         )
         false = torch.zeros_like(outcome.fallen)
         success, lawful = false.clone(), verdict.admissible & verdict.finite
-        success[claims] = verdict.broken
-        inadmissible, unconfirmed = false.clone(), false.clone()
+        inadmissible, unconfirmed, impossible = false.clone(), false.clone(), false.clone()
+        told = possible(outcome.x_adv[claims], x[claims], threat)
+        impossible[claims] = ~torch.tensor(told, dtype=torch.bool, device=false.device)
+        success[claims] = verdict.broken & ~impossible[claims]
         inadmissible[claims], unconfirmed[claims] = ~lawful, lawful & ~verdict.fooled
         size = threat.size(outcome.x_adv.detach().float(), x)
-        return Block(
+        block = Block(
             places=places,
             success=_bits(success),
             inadmissible=_bits(inadmissible),
             unconfirmed=_bits(unconfirmed),
+            infeasible=_bits(impossible),
             crashed=_bits(false),
             at=tuple(torch.where(success, outcome.at, 0).tolist()),
             forwards=tuple(outcome.forwards.tolist()),
             backwards=tuple(outcome.backwards.tolist()),
             size=tuple(torch.where(success, size, 0.0).float().tolist()),
         )
+        return block, outcome.x_adv.detach()
 
     def _outcome(self, step: Step, x: Tensor, y: Tensor, ids: Tensor, threat: Threat) -> Outcome:
         model, attack = self.job.model, step.attack
@@ -242,6 +273,7 @@ def _collect(
             block.success,
             block.inadmissible,
             block.unconfirmed,
+            block.infeasible,
             block.crashed,
             block.at,
             block.forwards,
@@ -250,12 +282,13 @@ def _collect(
             strict=True,
         )
     }
-    empty = [False] * 4 + [0] * 3 + [0.0]
+    empty = [False] * 5 + [0] * 3 + [0.0]
     columns = [*zip(*(rows.get(place, empty) for place in job.places), strict=True)]
     reached = set() if skipped else set(met)
     return StepRecord(
         id=step.id,
         attack=plain(step.attack),
+        source=None if step.source is None else plain(step.source),
         everyone=step.everyone,
         threat=None if step.threat is None else plain(step.threat),
         skipped=skipped,
@@ -264,11 +297,12 @@ def _collect(
         success=columns[0],
         inadmissible=columns[1],
         unconfirmed=columns[2],
-        crashed=columns[3],
-        at=columns[4],
-        forwards=columns[5],
-        backwards=columns[6],
-        size=columns[7],
+        infeasible=columns[3],
+        crashed=columns[4],
+        at=columns[5],
+        forwards=columns[6],
+        backwards=columns[7],
+        size=columns[8],
     )
 
 

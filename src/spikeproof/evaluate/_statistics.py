@@ -24,6 +24,8 @@ def wilson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, floa
     """
     if not 0 <= hits <= total or not total:
         raise Refusal(f"{hits} of {total} is no share; count hits among at least one sample")
+    if not 0 < confidence < 1:
+        raise Refusal(f"the confidence is {confidence}; it is a share between 0 and 1; take 0.95")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, spread = hits / total, z * z / total
     middle = (share + spread / 2) / (1 + spread)

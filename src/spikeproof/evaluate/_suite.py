@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from typing_extensions import override
 
-from spikeproof.attacks import Attack, Search, Standing, Threat
+from spikeproof.attacks import DLR, Attack, Loss, Margin, Search, Standing, Threat
 from spikeproof.errors import Refusal
 
 Proposal = Callable[[nn.Module, Tensor, Tensor, Threat], Tensor]
@@ -92,6 +92,17 @@ class Suite:
                     f"step {step.id} searches with {step.attack.search.kind}, which does not fit "
                     f"the threat {met}; choose another search or another threat"
                 )
+
+
+def ratio(classes: int) -> Loss:
+    """Returns the loss that no scale of logits masks; of two classes it would be a constant."""
+    return DLR() if classes > 2 else Margin()
+
+
+def before_audits(steps: Sequence[Step], more: Sequence[Step]) -> tuple[Step, ...]:
+    """Returns the steps with more of them put before those that meet the first samples alone."""
+    at = next((i for i, step in enumerate(steps) if step.limit), len(steps))
+    return (*steps[:at], *more, *steps[at:])
 
 
 def plain(thing: Any) -> Any:

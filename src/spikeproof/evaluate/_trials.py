@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -53,6 +53,7 @@ DRAWS = 100
 BUDGETS = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)  # times eps: 0..64/255 around 8/255
 OTHER_BATCH = 7
 SHOWN = 8  # samples attacked one by one
+SHORT = ("C5", "C10", "C11", "C12", "C13", "C14", "C17", "C25")  # told by short attacks
 
 
 def named(rule: Through) -> str:
@@ -69,9 +70,31 @@ def in_balls(
     rules: Sequence[Through],
     best: Through,
     noisy: bool,
+    only: Collection[str] = SHORT,
 ) -> list[Check]:
-    """Returns what short attacks say: C5, C10 to C14, C17 and C25."""
+    """Returns what short attacks say: those of C5, C10 to C14, C17 and C25 that are asked for."""
     trials = _Trials(model, x, y)
+    whole = _whole(ball, x)
+    sizes = [*sorted(b * ball.eps for b in BUDGETS if b * ball.eps < whole / 2), whole / 2, whole]
+    checks = []
+    if not {"C5", "C11", "C12", "C13", "C14", "C17", "C25"}.isdisjoint(only):
+        checks += _climbs(trials, ball, rules, best, {e: f"eps-{e}" for e in sizes}, only, noisy)
+    if "C10" in only:
+        checks += [
+            _single_steps(trials, replace(ball, eps=e), best) for e in sizes if e >= ball.eps
+        ]
+    return checks
+
+
+def _climbs(
+    trials: _Trials,
+    ball: NormBall,
+    rules: Sequence[Through],
+    best: Through,
+    eps: Mapping[float, str],
+    only: Collection[str],
+    noisy: bool,  # noqa: FBT001
+) -> list[Check]:
     bits: dict[str, Tensor] = {}
     outcomes = []
     for rule in rules:
@@ -85,33 +108,27 @@ def in_balls(
         outcomes.append(trials.run(PGD(count), best, ball))
         steps[count] = f"pgd-{count}"
         bits[steps[count]] = trials.stands(outcomes[-1])
-    whole = _whole(ball, x)
-    eps = {}
-    for size in (
-        *sorted(b * ball.eps for b in BUDGETS if b * ball.eps < whole / 2),
-        whole / 2,
-        whole,
-    ):
-        eps[size] = f"eps-{size}"
+    curve = {} if {"C12", "C13"}.isdisjoint(only) else eps
+    for size, id in curve.items():
         outcome = trials.run(PGD(ITERATIONS[0]), best, replace(ball, eps=size))
-        bits[eps[size]] = trials.stands(outcome)
+        bits[id] = trials.stands(outcome)
     white += tuple(steps.values())
     left = torch.stack([bits[id] for id in white]).all(0)
-    for id, search in (("square", Square(QUERIES)), ("random", RandomSearch(DRAWS))):
-        fits = isinstance(ball, search.fits) and bool(left.any())
+    asked = (("square", "C14", Square(QUERIES)), ("random", "C17", RandomSearch(DRAWS)))
+    for id, check, search in asked:
+        fits = isinstance(ball, search.fits) and bool(left.any()) and check in only
         bits[id] = trials.stands(trials.run(search, None, ball, left)) if fits else left
-    roles = Roles(white=white, square=("square",), random=("random",), steps=steps, eps=eps)
+    roles = Roles(white=white, square=("square",), random=("random",), steps=steps, eps=curve)
+    whole = _whole(ball, trials.x)
     checks = [
         check
         for check in check_steps(bits, roles, classes=trials.classes, unbounded=whole)
-        if check.id not in ("C10", "C20")  # C10 asks at equal queries, below
+        if check.id in only and check.id not in ("C10", "C20")  # C10 asks at equal queries
     ]
-    checks += [_single_steps(trials, replace(ball, eps=e), best) for e in eps if e >= ball.eps]
-    if not noisy:
-        checks += [
-            _recheck(trials, ball, outcomes),
-            _eight_bits(trials, ball, best, bits[steps[ITERATIONS[-1]]]),
-        ]
+    if not noisy and "C5" in only:
+        checks.append(_recheck(trials, ball, outcomes))
+    if not noisy and "C25" in only:
+        checks.append(_eight_bits(trials, ball, best, bits[steps[ITERATIONS[-1]]]))
     return checks
 
 
@@ -242,10 +259,17 @@ def rough(model: nn.Module, x: Tensor, y: Tensor, ball: NormBall, seed: int) -> 
     moves = radius * (2 * noise.to(x) - 1)
     with torch.no_grad():
         here = margins(model(x), y)
-        ends = [(margins(model(x + d), y) + margins(model(x - d), y)) / 2 for d in moves]
-    change = (torch.stack(ends) - here).abs() / here.abs().clamp_min(1e-12)
-    value = float(change.clamp_max(1).nan_to_num(1).mean(0).median())
-    return decide("C21", value, f"the margin bends by {value:.1%} within {radius:.3g}")
+        ends = torch.stack([margins(model(x + d), y) for d in (*moves, *-moves)])
+    bend = _relative(ends.unflatten(0, (2, -1)).mean(0), here).mean(0).median()
+    whole = float(_relative(ends, here).mean())
+    value = float(bend)
+    detail = f"the margin bends by {value:.1%} and changes by {whole:.1%} within {radius:.3g}"
+    return decide("C21", value, detail)
+
+
+def _relative(ends: Tensor, here: Tensor) -> Tensor:
+    change = (ends - here).abs() / here.abs().clamp_min(1e-12)
+    return change.clamp_max(1).nan_to_num(1)
 
 
 def silent(model: nn.Module, x: Tensor, y: Tensor, ball: NormBall) -> Check:

@@ -1,9 +1,12 @@
 """Training: a plan, an objective, one loop, and checkpoints that hold no code."""
 
+from spikeproof.training._adversarial import Adversarial
 from spikeproof.training._checkpoint import SPEC, load_weights, save_model
 from spikeproof.training._loop import Augment, Outcome, PerStep, Progress, Validate, fit
+from spikeproof.training._mart import MART
 from spikeproof.training._metrics import Samples, accuracy, evaluating, measure
 from spikeproof.training._objectives import TET, CrossEntropy, Objective
+from spikeproof.training._penalties import Pass, Penalty, penalised
 from spikeproof.training._plan import (
     SGD,
     Adam,
@@ -17,13 +20,19 @@ from spikeproof.training._plan import (
     Steps,
 )
 from spikeproof.training._schedules import factor
+from spikeproof.training._sparsity import SR
+from spikeproof.training._trades import TRADES
 
 __all__ = [
+    "MART",
     "SGD",
     "SPEC",
+    "SR",
     "TET",
+    "TRADES",
     "Adam",
     "AdamW",
+    "Adversarial",
     "Augment",
     "Constant",
     "Cosine",
@@ -31,6 +40,8 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Outcome",
+    "Pass",
+    "Penalty",
     "PerStep",
     "Plan",
     "Precision",
@@ -45,5 +56,6 @@ __all__ = [
     "fit",
     "load_weights",
     "measure",
+    "penalised",
     "save_model",
 ]

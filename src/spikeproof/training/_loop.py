@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import Refusal, nearest, short
-from spikeproof.seeding import generator
+from spikeproof.seeding import derive, generator
 from spikeproof.training._checkpoint import STATE, load_state, save_model, save_state
 from spikeproof.training._folder import claimed
 from spikeproof.training._metrics import Log, Samples, evaluating, summary_writer
@@ -122,7 +122,7 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
     Args:
         model: the network; it is moved to ``device`` and put into training mode.
         samples: what to learn from; the samples that ``validate`` uses should be others.
-        objective: ``(model, x, y)`` to the scalar that is made small.
+        objective: ``(model, x, y, seed)`` to the scalar that is made small.
         plan: every number of the run.
         folder: where plan, state, metrics and checkpoint go; one run a folder.
         validate: called after each epoch in evaluation mode; ``plan.select`` names one result.
@@ -183,7 +183,7 @@ def _descend(
     with torch.autocast(
         x.device.type, getattr(torch, plan.precision), enabled=plan.precision != "float32"
     ):
-        loss = objective(view, x, y)
+        loss = objective(view, x, y, derive(plan.seed, "objective", at.step))
     value = loss.item()
     if not math.isfinite(value):
         raise Refusal(_diverged(f"the loss is {value} at", at.step + 1))

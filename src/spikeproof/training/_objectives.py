@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from spikeproof.errors import Refusal, short, within
 
-Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+# Network, inputs, labels and the seed of the step's randomness, to the scalar that is made small.
+Objective = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class CrossEntropy:
     kind: Literal["cross_entropy"] = "cross_entropy"
 
     def __post_init__(self) -> None:
-        _check_share("label_smoothing", self.label_smoothing)
+        check_share("label_smoothing", self.label_smoothing)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, _: int = 0) -> Tensor:
         return functional.cross_entropy(model(x), y, label_smoothing=self.label_smoothing)
 
 
@@ -44,11 +45,11 @@ class TET:
     kind: Literal["tet"] = "tet"
 
     def __post_init__(self) -> None:
-        _check_share("lamb", self.lamb)
+        check_share("lamb", self.lamb)
         within("phi", self.phi, -1e6, 1e6)
-        _check_share("label_smoothing", self.label_smoothing)
+        check_share("label_smoothing", self.label_smoothing)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, _: int = 0) -> Tensor:
         steps = getattr(model, "steps", None)
         if not callable(steps):
             raise Refusal(
@@ -63,7 +64,8 @@ class TET:
         return (1 - self.lamb) * each + self.lamb * held
 
 
-def _check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """Refuses a number that is no share."""
     if not 0 <= value <= 1:
         raise Refusal(
             f"{name} is {short(value)}; it is a share from 0 to 1; change it in the objective"

@@ -1,0 +1,124 @@
+"""The adversarials of an evaluation: kept beside its record, and judged again from the disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spikeproof.attacks import Threat, fingerprint, under_attack
+from spikeproof.data import Dataset
+from spikeproof.errors import Refusal
+from spikeproof.evaluate._intake import Samples, sealed
+from spikeproof.evaluate._judge import judge
+from spikeproof.evaluate._record import Record, StepRecord
+from spikeproof.evaluate._suite import plain
+from spikeproof.records import replace_file
+
+FILE = "adversarials.safetensors"
+COUNTS = 255  # the largest number of events that a byte holds
+
+
+def write_tensors(path: Path, places: Sequence[int], x_adv: Tensor) -> None:
+    """Writes the adversarials of these samples; whole numbers as bytes, all others as float32."""
+    x_adv = x_adv.detach().float().cpu()
+    small = x_adv.clamp(0, COUNTS).to(torch.uint8)
+    if bool((small.float() == x_adv).all()):
+        x_adv = small
+    tensors = {"places": torch.tensor(places, dtype=torch.int64), "x_adv": x_adv.contiguous()}
+    replace_file(path, lambda part: save_file(tensors, part))
+
+
+def gather(
+    files: Iterable[Path], folder: Path, places: Sequence[int], steps: Sequence[StepRecord]
+) -> dict[str, Any]:
+    """Writes one adversarial of every broken sample into ``folder``; returns what a record says.
+
+    ``files`` hold them in any order; ``places`` are the samples that ``steps`` speak of.
+    """
+    rows: dict[int, Tensor] = {}
+    for path in files:
+        rows.update(zip(*read_tensors(path), strict=True))
+    hit = [any(column) for column in zip(*(s.success for s in steps if s.counts), strict=True)]
+    broken = sorted(place for place, fell in zip(places, hit, strict=True) if fell)
+    if missing := [place for place in broken if place not in rows]:
+        raise Refusal(
+            f"the adversarials of {len(missing)} broken samples are not in {folder}; they are "
+            "written as samples fall and are needed until the record is; evaluate again into "
+            "another folder, or with keep_adversarials=False"
+        )
+    if not broken:
+        (folder / FILE).unlink(missing_ok=True)
+        return {}
+    write_tensors(folder / FILE, broken, torch.stack([rows[place].float() for place in broken]))
+    return {
+        "adversarials": {
+            "file": FILE,
+            "sha256": _digest(folder / FILE),
+            "samples": len(broken),
+            "bytes": (folder / FILE).stat().st_size,
+        }
+    }
+
+
+def read_tensors(path: Path) -> tuple[list[int], Tensor]:
+    """Returns the samples of a file of adversarials, and these as float32."""
+    try:
+        tensors = load_file(path)
+        places, x_adv = tensors["places"].tolist(), tensors["x_adv"].float()
+    except (OSError, KeyError, SafetensorError) as error:
+        raise Refusal(
+            f"{path} holds no adversarials ({type(error).__name__}: {error}); they are read as "
+            "they were written; take an unchanged copy or evaluate again"
+        ) from None
+    return places, x_adv
+
+
+def rejudge(
+    folder: Path,
+    record: Record,
+    model: nn.Module,
+    data: Samples | Dataset,
+    threat: Threat,
+    *,
+    batch: int = 1,
+) -> tuple[bool, ...]:
+    """Returns which samples the adversarials beside a record break, told by the judge alone.
+
+    They are those of ``record.broken`` put together, or the record does not tell the truth.
+    """
+    samples = data.test if isinstance(data, Dataset) else data
+    kept: Mapping[str, Any] = record.artifacts.get("adversarials", {})
+    for said, found, name in (
+        (record.model["weights_sha256"], fingerprint(model), "the weights are"),
+        (record.threat, plain(threat), "the threat is"),
+        (True, sealed(samples, record.data), "the samples being those of the record is"),
+        (kept.get("sha256"), _digest(folder / kept["file"]) if kept else None, "the file is"),
+    ):
+        if said != found:
+            raise Refusal(
+                f"{name} {found} and the record says {said}; adversarials are judged under what "
+                "they were made for; take what the record names"
+            )
+    broken = dict.fromkeys(record.places, False)
+    places, x_adv = read_tensors(folder / kept["file"]) if kept else ([], torch.zeros(0))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with under_attack(model):
+        for rows in torch.arange(len(places)).split(256):
+            chosen = [places[row] for row in rows.tolist()]
+            x, y = samples.batch(torch.tensor([record.data.indices[place] for place in chosen]))
+            args = (x_adv[rows].to(device), x.to(device), y.to(device))
+            verdict = judge(model, *args, threat, batch=batch)
+            broken.update(zip(chosen, verdict.broken.tolist(), strict=True))
+    return tuple(broken[place] for place in record.places)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
