@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import json
 import os
 import re
 import shlex
@@ -214,3 +215,30 @@ def test_an_example_is_short_and_runs(script, tmp_path):
     assert done.stdout.strip()
     assert any((tmp_path / "out").iterdir())
     assert {path.name for path in tmp_path.iterdir()} == {"out"}, "it writes elsewhere"
+
+
+def peers_row(record: dict) -> str:
+    """A row of the table of docs/evaluation.md, from a record of benchmarks/peers.py."""
+    rows = {(row["package"], row["attack"]): row for row in record["rows"]}
+    ours = [rows["spikeproof", name] for name in ("pgd-10-own", "sapgd-assg-100", "ensemble19")]
+    others = [row for row in record["rows"] if row["package"] != "spikeproof"]
+    shares = [
+        record["clean"],
+        ours[0]["standing"],
+        rows["pyautoattack", "AutoAttack"]["standing"],
+        ours[2]["standing"],
+        ours[1]["standing"],
+        record["standard"]["standing"],
+    ]
+    broken = max(row["broken"] for row in [*others, ours[2]])
+    shown = " | ".join(f"{100 * share:.1f}" for share in shares)
+    return f"| {record['n']} | {shown} | {broken} of {record['standard']['survivors']} |"
+
+
+def test_the_table_of_peers_is_that_of_the_records():
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    records = sorted((ROOT / "benchmarks" / "results").glob("peers-*.json"))
+    assert len(records) >= 3
+    for path in records:
+        row = peers_row(json.loads(path.read_text()))
+        assert f"| {path.stem.removeprefix('peers-')} {row}" in page, row

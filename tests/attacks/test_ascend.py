@@ -4,11 +4,30 @@ import pytest
 import torch
 from torch import nn
 
-from spikeproof.attacks import CE, FGSM, PGD, SEA, Attack, Flips, Linf, Margin, Standing, ascend
+from spikeproof.attacks import (
+    CE,
+    FAB,
+    FGSM,
+    L0,
+    PGD,
+    SEA,
+    Attack,
+    Flips,
+    HopSkipJump,
+    Linf,
+    Margin,
+    RandomSearch,
+    Retiming,
+    Search,
+    Square,
+    Standing,
+    ascend,
+)
+from spikeproof.catalogue import KINDS
 from spikeproof.errors import Refusal
 from spikeproof.models import MLP, Setting, build
 from spikeproof.seeding import generator, isolated
-from spikeproof.spiking import ASSG, Frames
+from spikeproof.spiking import ASSG, IF, Frames
 
 
 def linear(seed: int = 0) -> nn.Module:
@@ -90,3 +109,34 @@ def test_no_query_only_judges(monkeypatch):
     monkeypatch.setattr(Standing, "look", lambda *_: asked.append(1))
     ascend(Attack(PGD(2)), model, x, y, Linf(0.1), seed=0)
     assert not asked
+
+
+@pytest.mark.parametrize("search", [RandomSearch(5), FAB(3), HopSkipJump(50), Square(5)])
+def test_a_search_that_climbs_to_no_end_is_refused(search):
+    x, y = samples()
+    with pytest.raises(Refusal, match="climbs to no end"):
+        ascend(Attack(search, Margin()), linear(), x, y, Linf(0.1), seed=0)
+
+
+@pytest.mark.parametrize("search", [s for s in KINDS[Search] if s.climbs], ids=lambda s: s.kind)
+def test_whatever_climbs_ends_inside_the_threat_and_higher(search):
+    threats = {Flips: Flips(3), Retiming: Retiming(2), L0: L0(3)}
+    threat = next((t for kind, t in threats.items() if kind in search.fits), Linf(0.2))
+    model, (x, y) = linear(), samples()
+    if isinstance(threat, Flips | Retiming):
+        setting = Setting(
+            channels=1, size=4, classes=3, T=4, encoder=Frames(), neuron=IF(theta=0.2)
+        )
+        model = build(MLP((8,)), setting)
+        x = (torch.rand((6, 4, 1, 4, 4), generator=generator(2, "events")) < 0.3).float()
+    end = ascend(Attack(search(), rule=None), model, x, y, threat, seed=0)
+    assert threat.admits(end, x).all()
+    assert not torch.equal(end, x)
+    loss = CE()
+    assert loss(model(end), y, y).mean() > loss(model(x), y, y).mean()
+
+
+def test_samples_beyond_the_range_of_the_threat_are_refused():
+    x, y = samples()
+    with pytest.raises(Refusal, match=r"from 0.* to [34]"):
+        ascend(Attack(FGSM()), linear(), 4 * x, y, Linf(0.1), seed=0)

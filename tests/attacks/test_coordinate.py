@@ -55,3 +55,9 @@ def test_it_asks_at_least_once():
     for wrong in ({"queries": 0}, {"starts": 0}):
         with pytest.raises(Refusal, match="asks at least once"):
             Coordinate(**wrong)
+
+
+@pytest.mark.parametrize("share", [float("nan"), -1.0, 5.0])
+def test_it_changes_no_more_than_all_of_the_budget(share):
+    with pytest.raises(Refusal, match=r"share is .* from 0 to 1"):
+        Coordinate(share=share)

@@ -4,11 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from spikeproof.attacks import Victim, fingerprint, stochastic, under_attack
+from spikeproof.attacks import CE, StepCE, Victim, fingerprint, stochastic, under_attack
 from spikeproof.errors import Refusal
-from spikeproof.models import MLP, Setting, build
+from spikeproof.models import CNN, MLP, Setting, build
 from spikeproof.seeding import generator, isolated
-from spikeproof.spiking import BPTT, CBA, ATan, Poisson, drawing_from, seen_through
+from spikeproof.spiking import (
+    ASSG,
+    BPTR,
+    BPTT,
+    CBA,
+    PDSG,
+    ATan,
+    Poisson,
+    drawing_from,
+    seen_through,
+)
 from tests.contracts.attack import COUNT, samples, small_network
 
 
@@ -131,3 +141,29 @@ def test_another_seed_of_a_still_network_changes_nothing():
     assert victim.model is model
     assert torch.equal(victim.logits(x), model(x))
     assert len(x) == COUNT
+
+
+@pytest.mark.parametrize("rule", [None, ASSG(), PDSG(), BPTR()], ids=str)
+@pytest.mark.parametrize("per_step", [False, True])
+def test_a_sample_alone_has_the_gradient_that_it_has_in_company(rule, per_step):
+    """A batch of one takes other kernels of the libraries below, whose sums round otherwise."""
+    model = build(CNN((8, 16), 16), Setting(channels=1, size=8, T=4)).eval()
+    x = torch.rand((9, 1, 8, 8), generator=generator(0, "company"))
+    y = torch.arange(9)
+    loss = StepCE() if per_step else CE()
+
+    def gradients(parts):
+        found = []
+        for rows in parts:
+            victim = Victim(model, rule)
+            for _ in range(2):  # an adaptive rule remembers the first
+                answer = victim.gradient(
+                    x[rows], lambda z, rows=rows: loss(z, y[rows], y[rows]), per_step=per_step
+                )
+            assert [len(part) for part in answer] == [len(rows)] * 3
+            found.append(answer[2])
+        return torch.cat(found)
+
+    whole = gradients([torch.arange(9)])
+    assert torch.equal(gradients(torch.arange(9).split(1)), whole)
+    assert torch.equal(gradients(torch.arange(9).split(2)), whole)

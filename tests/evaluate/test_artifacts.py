@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,10 +32,14 @@ def run(model, points, out, threat=THREAT, suite=SUITE, **more):
     return evaluate(model, points, threat, suite, out=out, conditions=Conditions(**more))
 
 
+def broken_by(record):
+    return tuple(any(column) for column in zip(*record.broken, strict=True))
+
+
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_every_broken_sample_breaks_again_from_the_disk(linear, points, tmp_path, batch):
     record = run(linear, points, tmp_path, batch=batch)
-    broken = tuple(any(column) for column in zip(*record.broken, strict=True))
+    broken = broken_by(record)
     assert 0 < sum(broken) < sum(record.clean)
     again = read_record(tmp_path / "record.json")
     for size in (1, 5):
@@ -59,7 +64,9 @@ def stop_after(count):
 
 
 def test_batches_stops_and_shards_leave_the_same_file(linear, points, tmp_path):
-    whole = run(linear, points, tmp_path / "whole").artifacts
+    record = run(linear, points, tmp_path / "whole")
+    whole, broken = record.artifacts, broken_by(record)
+    assert 0 < sum(broken) < len(broken)
     for count in (3, 6, 8):
         out, conditions = tmp_path / str(count), Conditions(batch=10)
         watch = stop_after(count)
@@ -70,7 +77,7 @@ def test_batches_stops_and_shards_leave_the_same_file(linear, points, tmp_path):
         run(linear, points, tmp_path / "shards", batch=part, shard=(part, 3))
     merged = read_record(tmp_path / "shards" / "record.json")
     assert merged.artifacts == whole
-    assert rejudge(tmp_path / "shards", merged, linear, points, THREAT)
+    assert rejudge(tmp_path / "shards", merged, linear, points, THREAT) == broken
 
 
 def test_a_record_that_is_lost_is_written_again(linear, points, tmp_path):
@@ -78,10 +85,51 @@ def test_a_record_that_is_lost_is_written_again(linear, points, tmp_path):
     (tmp_path / "record.json").unlink()
     again = run(linear, points, tmp_path, resume=True)
     assert again.artifacts == first.artifacts
-    (tmp_path / "record.json").unlink()
-    (tmp_path / FILE).unlink()
-    with pytest.raises(Refusal, match=r"adversarials of .* broken samples are not in"):
-        run(linear, points, tmp_path, resume=True)
+    for spoil in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:50])):
+        (tmp_path / "record.json").unlink()
+        spoil(tmp_path / FILE)
+        assert run(linear, points, tmp_path, resume=True).artifacts == first.artifacts
+    assert rejudge(tmp_path, first, linear, points, THREAT, batch=3) == broken_by(first)
+
+
+def zeroed(path):
+    places, x_adv = read_tensors(path)
+    write_tensors(path, places, 0 * x_adv)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:50]), zeroed],
+    ids=["gone", "truncated", "replaced"],
+)
+def test_a_block_whose_adversarials_were_spoiled_is_run_again(linear, points, tmp_path, spoil):
+    whole = run(linear, points, tmp_path / "whole", batch=10)
+    out = tmp_path / "out"
+    conditions, watch = Conditions(batch=10), stop_after(12)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(linear, points, THREAT, SUITE, out=out, conditions=conditions, watch=watch)
+    spoil(sorted((out / "blocks").glob("*.safetensors"))[0])
+    again = run(linear, points, out, batch=7, resume=True)
+    assert again.artifacts == whole.artifacts
+    assert again.steps == whole.steps
+    assert rejudge(out, again, linear, points, THREAT) == broken_by(whole)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, zeroed], ids=["gone", "replaced"])
+def test_adversarials_that_are_not_those_of_the_record_are_refused(linear, points, tmp_path, spoil):
+    record = run(linear, points, tmp_path)
+    spoil(tmp_path / FILE)
+    for use in (
+        lambda: rejudge(tmp_path, record, linear, points, THREAT),
+        lambda: run(linear, points, tmp_path, resume=True),
+    ):
+        with pytest.raises(Refusal, match=r"SHA-256 of .*restore the file, or evaluate anew"):
+            use()
+    for part in (1, 2):
+        run(linear, points, tmp_path / "s", shard=(part, 2))
+    spoil(tmp_path / "s" / "shard-1-of-2" / FILE)
+    with pytest.raises(Refusal, match=r"SHA-256 of .*shard-1-of-2"):
+        run(linear, points, tmp_path / "s", shard=(2, 2), resume=True)
 
 
 def test_nothing_is_kept_where_nobody_wants_it(linear, points, tmp_path):
@@ -102,7 +150,7 @@ def test_what_was_changed_is_not_judged(linear, points, tmp_path):
         rejudge(tmp_path, record, linear, other, THREAT)
     places, x_adv = read_tensors(tmp_path / FILE)
     write_tensors(tmp_path / FILE, places, x_adv + 0.01)
-    with pytest.raises(Refusal, match="the file is"):
+    with pytest.raises(Refusal, match="the SHA-256 of"):
         rejudge(tmp_path, record, linear, points, THREAT)
     linear.weight.data.mul_(2)
     with pytest.raises(Refusal, match="the weights are"):

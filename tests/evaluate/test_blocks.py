@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import read_tensors
+from spikeproof.evaluate._artifacts import FILE, digest, read_tensors, write_tensors
 from spikeproof.evaluate._blocks import Block, Blocks, claimed, tidy
 
 PROMISE = {"weights": "abc", "suite": {"steps": [{"id": "a"}, {"id": "b"}]}, "shard": [1, 1]}
@@ -124,9 +124,16 @@ def test_adversarials_lie_beside_their_block_until_they_are_put_together(tmp_pat
     places, back = read_tensors(file)
     assert places == [4, 6]
     assert torch.equal(back, x_adv)
+    kept = blocks.of(1)
+    assert kept[0].adversarials == digest(file)
+    write_tensors(tmp_path / FILE, [4, 6], x_adv)
     tidy(tmp_path)
+    together = Blocks(tmp_path)  # all are in one file now, and no record says so
+    assert (together.of(1), together.files) == (kept, [tmp_path / FILE])
+    write_tensors(tmp_path / FILE, [4], x_adv[:1])
+    assert Blocks(tmp_path).of(1) == ()
+    assert Blocks(tmp_path).of(2) == (block(7),), "one without adversarials is whole"
     assert Blocks(tmp_path).files == []
-    assert Blocks(tmp_path).of(1) == (block(4, 5, 6),)
     Blocks(tmp_path, adversarials=False).add(3, block(8), [8], x_adv[:1])
     assert Blocks(tmp_path).files == []
     nowhere = Blocks(None)

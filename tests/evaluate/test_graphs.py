@@ -8,7 +8,7 @@ from torch import nn
 
 from spikeproof.attacks import CE, PGD, Attack, Linf, RandomSearch
 from spikeproof.errors import Refusal
-from spikeproof.evaluate import Conditions, Job, Step, Suite, evaluate
+from spikeproof.evaluate import Adaptive, Conditions, Job, Step, Suite, evaluate
 from spikeproof.evaluate._graphs import other_graphs, undefended
 from spikeproof.evaluate._intake import survey
 from spikeproof.spiking import CBA
@@ -74,6 +74,8 @@ def test_without_another_graph_or_success_there_is_no_check(linear, points):
 
     refused = Step("refused", Attack(PGD(2)), source=never)
     check = other_graphs(job(linear, points, own, refused), *samples(points))
+    assert (check.verdict, check.detail) == ("na", "refused was not followed (no; never; nothing)")
+    check = other_graphs(job(linear, points, own), *samples(points))
     assert (check.verdict, check.detail) == (
         "na",
         "the suite follows no other graph than the model's own",
@@ -105,6 +107,105 @@ def test_a_network_without_a_defence_must_fall(linear, points):
     assert undefended(wide, None, *samples(points)).detail == "no undefended network was given"
     blind = job(linear, points, suite[0])
     assert undefended(blind, linear, *samples(points)).verdict == "na"
+
+
+class Deaf(nn.Module):
+    """A network whose gradient nobody gets."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.inner(x)
+
+
+def crash(standing):
+    raise ValueError("boom\nbang")
+
+
+def broken_source(model):
+    raise ValueError("no source")
+
+
+SAME = (1.0, 1.0, 1.0, 1.0)
+CRASH = Attack(Adaptive(crash))
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (Step("deaf", Attack(PGD(2)), source=Deaf), "deaf was not followed (the gradient of"),
+        (step("crash", *SAME, attack=CRASH), "crash was not followed (ValueError: boom)"),
+        (Step("gone", Attack(PGD(2)), source=broken_source), "gone was not followed (ValueErr"),
+    ],
+    ids=lambda value: getattr(value, "id", ""),
+)
+def test_a_graph_that_cannot_be_followed_costs_itself(linear, points, lost, said):
+    check = other_graphs(job(linear, points, lost), *samples(points))
+    assert (check.verdict, check.detail.startswith(said)) == ("na", True), check.detail
+    both = job(linear, points, lost, step("same", *SAME))
+    check = other_graphs(both, *samples(points))
+    assert (check.verdict, check.value) == ("pass", 0)
+    assert check.detail.startswith("same: 0 of")
+    assert said in check.detail
+
+
+def test_a_control_that_cannot_be_attacked_is_no_failure_of_the_suite(linear, points):
+    pgd = Step("pgd", Attack(PGD(20)))
+    deaf = undefended(job(linear, points, pgd), Deaf(linear), *samples(points))
+    assert deaf.verdict == "na"
+    assert "pgd was not run (the gradient of Deaf does not reach its input" in deaf.detail
+    found = undefended(job(linear, points, Step("crash", CRASH), pgd), linear, *samples(points))
+    assert (found.verdict, found.value) == ("pass", 0)
+    assert found.detail.endswith("; crash was not run (ValueError: boom)")
+
+    def spoil(standing):
+        linear.weight.data += 1
+
+    spoiling = job(linear, points, Step("spoil", Attack(Adaptive(spoil))))
+    assert undefended(spoiling, linear, *samples(points)).verdict == "na"
+    linear.weight.data *= -1
+    wrong = undefended(job(linear, points, pgd), Never(), *samples(points))
+    assert (wrong.verdict, "right on none" in wrong.detail) == ("na", True)
+
+
+class Never(nn.Module):
+    def forward(self, x):
+        return torch.zeros(len(x), 2)  # a tie is an error
+
+
+@pytest.mark.doubtful
+def test_an_evaluation_that_met_crashes_ends_alike_whatever_the_batch(linear, points, tmp_path):
+    suite = Suite(
+        "s",
+        (
+            Step("pgd", Attack(PGD(3))),
+            Step("crash", CRASH, everyone=True),
+            step("crash-too", *SAME, attack=CRASH),
+            Step("gone", Attack(PGD(2)), source=broken_source),
+        ),
+    )
+    told = []
+    for batch in (1, 7, 64):
+        record = evaluate(
+            linear,
+            points,
+            Linf(0.1),
+            suite,
+            conditions=Conditions(batch=batch),
+            transfer={"deaf": Deaf(linear), "open": type(linear)()},
+            control=type(linear)(),
+        )
+        told.append((record.measured, record.checks, record.finding, record.clean))
+        assert record.finding.status == "unreliable"
+        assert any("crash crashed on" in reason for reason in record.finding.reasons)
+        found = {check.id: check for check in record.measured}
+        assert "S10-transfer-deaf was not followed" in found["C24"].detail
+        assert found["C24"].detail.startswith("S10-transfer-open: ")
+        assert "crash was not run (ValueError: boom)" in found["C26"].detail
+    assert told[0] == told[1] == told[2]
 
 
 def test_the_control_of_an_evaluation_is_checked_and_remembered(linear, points, tmp_path):

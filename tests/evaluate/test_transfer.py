@@ -136,26 +136,60 @@ class Shaped(nn.Module):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda x: x.flatten(1)[:, :3], "transfer source t has 3 classes and the model has 2"),
-        (lambda x: x.flatten(1) @ torch.ones(5, 2), r"t cannot read samples of shape \(1, 2, 2\)"),
-        (lambda x: x.flatten(1)[:, :2].softmax(1), "transfer source t: Shaped returns probab"),
+        (lambda x: x.flatten(1)[:, :3], " has 3 classes and the model has 2"),
+        (lambda x: x.flatten(1) @ torch.ones(5, 2), r" cannot read samples of shape \(1, 2, 2\)"),
+        (lambda x: x.flatten(1)[:, :2].softmax(1), ": Shaped returns probab"),
     ],
 )
-def test_a_source_of_other_inputs_or_classes_is_refused(linear, points, make, said):
-    with pytest.raises(Refusal, match=said) as refused:
-        evaluate(linear, points, THREAT, OWN, transfer={"t": Shaped(make)})
-    assert "\n" not in str(refused.value)
+def test_a_source_or_control_of_other_inputs_or_classes_is_refused(linear, points, make, said):
+    for role, more in (
+        ("transfer source t", {"transfer": {"t": Shaped(make)}}),
+        ("the undefended network", {"control": Shaped(make)}),
+    ):
+        with pytest.raises(Refusal, match=role + said) as refused:
+            evaluate(linear, points, THREAT, OWN, **more)
+        assert "\n" not in str(refused.value)
 
 
-def test_a_source_that_is_changed_on_the_way_is_noticed(linear, points):
+def test_a_source_that_is_changed_on_the_way_is_noticed(linear, points, tmp_path):
     other = type(linear)()
 
     def spoil(standing):
         other.weight.data.add_(1)
 
     suite = Suite("s", (Step("spoil", Attack(Adaptive(spoil))),))
-    with pytest.raises(RuntimeError, match="changed a weight"):
-        evaluate(linear, points, THREAT, suite, transfer={"other": other})
+    with pytest.raises(Refusal, match="transfer source other is not what it was"):
+        evaluate(linear, points, THREAT, suite, out=tmp_path, transfer={"other": other})
+    assert not (tmp_path / "record.json").exists()
+    assert not list((tmp_path / "blocks").glob("002-*")), "of a network that is another"
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += len(x)
+        return x.flatten(1)[:, :2]
+
+
+def test_a_network_that_counts_is_named_before_anything_is_attacked(linear, points, tmp_path):
+    for role, said in (
+        ({"transfer": {"t": Counting()}}, "transfer source t: Counting changes a weight or"),
+        ({"control": Counting()}, "the undefended network: Counting changes a weight or a buffer"),
+    ):
+        with pytest.raises(Refusal, match=said):
+            evaluate(linear, points, THREAT, OWN, out=tmp_path / "out", **role)
+    with pytest.raises(Refusal, match=r"^Counting changes a weight or a buffer"):
+        evaluate(Counting(), points, THREAT, OWN, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_source_without_a_name_is_refused(linear, points, name):
+    with pytest.raises(Refusal, match="has no name"):
+        evaluate(linear, points, THREAT, OWN, transfer={name: type(linear)()})
 
 
 def test_a_threat_without_a_search_by_gradients_is_refused():

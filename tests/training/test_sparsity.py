@@ -6,7 +6,8 @@ import torch
 from spikeproof.attacks import PGD, Linf
 from spikeproof.errors import Refusal
 from spikeproof.models import CNN, Setting, build
-from spikeproof.spiking import IF, smoothed
+from spikeproof.seeding import generator
+from spikeproof.spiking import IF, Poisson, drawing_from, smoothed
 from spikeproof.training import SR, TRADES, Adversarial, CrossEntropy, penalised
 from tests.training.robust import images, network
 
@@ -107,3 +108,25 @@ def test_no_gradient_no_direction():
 def test_knobs_out_of_range_are_refused(knobs):
     with pytest.raises(Refusal):
         SR(**knobs)
+
+
+def test_half_digits_are_refused():
+    model, (x, y) = network().float(), images()
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(Refusal, match=r"bfloat16.*all digits"),
+    ):
+        penalised(CrossEntropy(), [SR(1.0)])(model, x.float(), y)
+
+
+def test_both_passes_draw_the_same_noise():
+    """Without that, h**-2 times the encoder's noise would be the penalty."""
+    setting = Setting(channels=1, size=8, classes=3, T=4, encoder=Poisson(), neuron=IF(theta=0.2))
+    model = drawing_from(build(CNN((4,), 8), setting).eval(), generator(0, "draws"))
+    x, y = images()
+    passes = []
+    model.register_forward_hook(lambda _, given, logits: passes.append((given[0], logits)))
+    penalised(CrossEntropy(), [SR(1.0, 1e-6)])(model, x.float(), y)
+    first, second = passes
+    assert torch.equal(first[1], second[1]), "a millionth moves no pixel over its threshold here"
+    assert not torch.equal(model(x.float()), first[1]), "another draw is another answer"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from spikeproof.attacks import FGSM, PGD, Linf
+from spikeproof.attacks import FGSM, MIFGSM, PGD, Linf
 from spikeproof.errors import Refusal
 from spikeproof.training import TRADES, CrossEntropy
 from spikeproof.training._trades import divergence
@@ -53,7 +53,7 @@ def test_the_attack_climbs_the_divergence_not_the_loss():
     assert torch.equal(first, seen[-1])
 
 
-@pytest.mark.parametrize("search", [FGSM(), PGD(3, random_start=False)])
+@pytest.mark.parametrize("search", [FGSM(), MIFGSM(3), PGD(3, random_start=False)])
 def test_a_search_that_starts_where_there_is_no_slope_is_refused(search):
     with pytest.raises(Refusal, match="has no slope"):
         TRADES(search=search)

@@ -28,6 +28,7 @@ class APGD(Search):
     targets: int = 0
     kind: Literal["apgd"] = "apgd"
     fits = (Linf, L2, L1)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:
@@ -64,6 +65,7 @@ def _climb(s: Standing, steps: int) -> None:
         if step + 1 in judged:
             _judge(s, step + 1 - last)
             last = step + 1
+    s.x = s.best
 
 
 def _step(s: Standing, momentum: float) -> None:

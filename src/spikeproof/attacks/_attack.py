@@ -24,6 +24,7 @@ class Search(ABC):
     kind: str
     fits: ClassVar[tuple[type[Threat], ...]] = (Ball,)
     blind: ClassVar[bool] = False  # asks for no gradient
+    climbs: ClassVar[bool] = False  # ends at an admissible point, higher as a rule than the first
     targets: int = 0  # how many wrong classes it aims at, one after the other
 
     def __post_init__(self) -> None:

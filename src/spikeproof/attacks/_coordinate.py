@@ -17,6 +17,7 @@ from spikeproof.attacks._event_threats import Flips
 from spikeproof.attacks._flip_trials import flips
 from spikeproof.attacks._standing import Standing
 from spikeproof.attacks._threat import Threat, per_row
+from spikeproof.errors import within
 
 NEAR = 1e-4  # how far the steps of one pixel lie apart in the order of changes
 DECAY = 8  # halvings of the number of changes per query, from the first query to the last
@@ -38,6 +39,11 @@ class Coordinate(Search):
     kind: Literal["coordinate"] = "coordinate"
     fits: ClassVar[tuple[type[Threat], ...]] = (Flips,)
     blind = True
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("share", self.share, 0, 1)
 
     @override
     def __call__(self, s: Standing) -> None:

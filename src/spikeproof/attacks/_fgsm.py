@@ -18,6 +18,7 @@ class FGSM(Search):
 
     kind: Literal["fgsm"] = "fgsm"
     fits = (Linf, L2)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:
@@ -36,6 +37,7 @@ class RFGSM(Search):
     jump: float = 0.5
     kind: Literal["rfgsm"] = "rfgsm"
     fits = (Linf, L2)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

@@ -25,6 +25,7 @@ class MIFGSM(Search):
     step_size: float = 0.0
     kind: Literal["mifgsm"] = "mifgsm"
     fits = (Linf, L2)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

@@ -24,6 +24,7 @@ class PGD(Search):
     random_start: bool = True
     kind: Literal["pgd"] = "pgd"
     fits = (Linf, L2)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

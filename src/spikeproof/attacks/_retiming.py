@@ -29,6 +29,7 @@ class RetimingSearch(Search):
     momentum: float = 0.9
     kind: Literal["retiming"] = "retiming"
     fits: ClassVar[tuple[type[Threat], ...]] = (Retiming,)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

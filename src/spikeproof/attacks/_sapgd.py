@@ -27,6 +27,7 @@ class SAPGD(Search):
     steps: int = 100
     kind: Literal["sapgd"] = "sapgd"
     fits = (Linf,)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

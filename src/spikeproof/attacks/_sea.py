@@ -23,6 +23,7 @@ class SEA(Search):
 
     kind: Literal["sea"] = "sea"
     fits: ClassVar[tuple[type[Threat], ...]] = (Flips,)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

@@ -27,6 +27,7 @@ class SparseSearch(Search):
     random_start: bool = False
     kind: Literal["sparse"] = "sparse"
     fits = (L0,)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

@@ -28,6 +28,7 @@ class TopK(Search):
     momentum: float = 0.9
     kind: Literal["topk"] = "topk"
     fits: ClassVar[tuple[type[Threat], ...]] = (Flips,)
+    climbs = True
 
     @override
     def __call__(self, s: Standing) -> None:

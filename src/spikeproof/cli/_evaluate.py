@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -83,9 +84,9 @@ def evaluate_command(
 def load_target(target: Target) -> tuple[nn.Module, Dataset]:
     """Returns a run folder's network and samples, or what a factory of the user's makes."""
     folder = Path(target.model)
-    if folder.is_dir() and not target.data:
+    if _is_folder(target.model) and not target.data:
         return load_network(folder), read_data(read_spec(folder).recipe, target.data_dir)
-    if not (folder.is_dir() or target.data) and _is_factory(target.model):
+    if not (_is_folder(target.model) or target.data) and _is_factory(target.model):
         raise Refusal(
             f"{target.model} says nothing of its data; a factory makes a model only; give --data"
         )
@@ -96,7 +97,7 @@ def load_target(target: Target) -> tuple[nn.Module, Dataset]:
 
 def load_model(name: str) -> nn.Module:
     """Returns the network of a run folder, or what ``package.module:factory`` makes."""
-    if Path(name).is_dir():
+    if _is_folder(name):
         return load_network(Path(name))
     if not _is_factory(name):
         raise Refusal(
@@ -118,7 +119,7 @@ def load_sources(names: Sequence[str]) -> dict[str, nn.Module]:
     sources: dict[str, nn.Module] = {}
     for name in names:
         path = Path(name)
-        short = path.resolve().name if path.is_dir() else name.replace(":", ".")
+        short = path.resolve().name if _is_folder(name) else name.replace(":", ".")
         if short in sources:
             raise Refusal(
                 f"two transfer sources are called {short}; a step is named after the folder of its "
@@ -179,6 +180,10 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
+def _is_folder(name: str) -> bool:
+    return bool(name.strip()) and Path(name).is_dir()  # an empty path would be the one we are in
+
+
 def _is_factory(name: str) -> bool:
     module, colon, factory = name.partition(":")
     return bool(module and colon) and factory.isidentifier()
@@ -201,6 +206,13 @@ def _imported(module: str, factory: str) -> Callable[[], object]:
         ) from None
     if not callable(made):
         raise Refusal(f"{module}:{factory} is no function; name one that returns the model")
+    try:
+        inspect.signature(made).bind()
+    except (TypeError, ValueError) as error:  # of the call itself; inside, it is the factory's
+        raise Refusal(
+            f"{module}:{factory} cannot be called without arguments ({error}); a factory takes "
+            "none; write a function that gives them and returns the model"
+        ) from None
     return made
 
 

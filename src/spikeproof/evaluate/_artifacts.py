@@ -60,7 +60,7 @@ def gather(
     return {
         "adversarials": {
             "file": FILE,
-            "sha256": _digest(folder / FILE),
+            "sha256": digest(folder / FILE),
             "samples": len(broken),
             "bytes": (folder / FILE).stat().st_size,
         }
@@ -94,12 +94,10 @@ def rejudge(
     They are those of ``record.broken`` put together, or the record does not tell the truth.
     """
     samples = data.test if isinstance(data, Dataset) else data
-    kept: Mapping[str, Any] = record.artifacts.get("adversarials", {})
     for said, found, name in (
         (record.model["weights_sha256"], fingerprint(model), "the weights are"),
         (record.threat, plain(threat), "the threat is"),
         (True, sealed(samples, record.data), "the samples being those of the record is"),
-        (kept.get("sha256"), _digest(folder / kept["file"]) if kept else None, "the file is"),
     ):
         if said != found:
             raise Refusal(
@@ -107,7 +105,8 @@ def rejudge(
                 "they were made for; take what the record names"
             )
     broken = dict.fromkeys(record.places, False)
-    places, x_adv = read_tensors(folder / kept["file"]) if kept else ([], torch.zeros(0))
+    file = unchanged(folder, record)
+    places, x_adv = read_tensors(file) if file else ([], torch.zeros(0))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with under_attack(model):
         for rows in torch.arange(len(places)).split(256):
@@ -119,6 +118,22 @@ def rejudge(
     return tuple(broken[place] for place in record.places)
 
 
-def _digest(path: Path) -> str:
+def unchanged(folder: Path, record: Record) -> Path | None:
+    """Returns where the adversarials of a record lie, if it has any; another file is refused."""
+    kept: Mapping[str, Any] = record.artifacts.get("adversarials", {})
+    if not kept:
+        return None
+    path = folder / kept["file"]
+    found = digest(path) if path.is_file() else "absent"
+    if found != kept["sha256"]:
+        raise Refusal(
+            f"the SHA-256 of {path} is {found} and the record says {kept['sha256']}; adversarials "
+            "are those of their record, unchanged; restore the file, or evaluate anew"
+        )
+    return path
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import FILE, write_tensors
+from spikeproof.evaluate._artifacts import FILE, digest, read_tensors, write_tensors
 from spikeproof.records import LOCK, differences, held, read_json, write_json
 
 PROMISE = "promise.json"
@@ -35,20 +36,29 @@ class Block:
     size: tuple[float, ...]  # of the perturbation that succeeded
     message: str = ""  # of the crash
     seconds: float = 0.0
+    adversarials: str = ""  # SHA-256 of the file beside it, if there is one
 
 
 class Blocks:
     """The finished blocks of every step: files in a folder, or memory where there is none.
 
-    Adversarials lie beside them in the folder, and nowhere where there is none.
+    Adversarials lie beside them in the folder, and nowhere where there is none. A block whose
+    adversarials are gone or changed is no finished one: it is dropped, and run again.
     """
 
     def __init__(self, folder: Path | None, *, adversarials: bool = True) -> None:
         self._folder = folder / BLOCKS if folder else None
         self.adversarials = adversarials and folder is not None
         self._kept: dict[int, list[Block]] = {}
+        self._files: list[Path] = []
         for path in sorted(self._folder.glob("*.json")) if self._folder else ():
-            self._kept.setdefault(int(path.stem.split("-")[0]), []).append(_read(path))
+            block = _read(path)
+            if file := self._file(path, block):
+                self._files.append(file)
+            elif block.adversarials:
+                path.unlink()
+                continue
+            self._kept.setdefault(int(path.stem.split("-")[0]), []).append(block)
 
     def of(self, step: int) -> tuple[Block, ...]:
         """Returns the finished blocks of this step, in the order of their samples."""
@@ -57,21 +67,39 @@ class Blocks:
     @property
     def files(self) -> list[Path]:
         """Where the adversarials of finished blocks lie, once put together or not yet."""
-        if not self._folder:
-            return []
-        whole = self._folder.parent / FILE
-        return [*([whole] if whole.exists() else []), *sorted(self._folder.glob("*.safetensors"))]
+        return [*dict.fromkeys(self._files)]
 
     def add(
         self, step: int, block: Block, broken: Sequence[int] = (), x_adv: Tensor | None = None
     ) -> None:
         """Keeps a finished block, and the adversarials of the samples that it broke first."""
-        self._kept.setdefault(step, []).append(block)
         if self._folder:
             path = self._folder / f"{step:03d}-{block.places[0]:08d}.json"
             if self.adversarials and x_adv is not None and len(broken):
-                write_tensors(path.with_suffix(".safetensors"), broken, x_adv)
+                file = path.with_suffix(".safetensors")
+                write_tensors(file, broken, x_adv)
+                block = replace(block, adversarials=digest(file))
+                self._files.append(file)
             write_json(path, asdict(block))  # last: it says that the block is finished
+        self._kept.setdefault(step, []).append(block)
+
+    def _file(self, path: Path, block: Block) -> Path | None:
+        """Returns where the adversarials of a block lie as they were written, if it has any."""
+        beside, whole = path.with_suffix(".safetensors"), path.parents[1] / FILE
+        if not block.adversarials:
+            return None
+        if beside.is_file():
+            return beside if digest(beside) == block.adversarials else None
+        broken = {place for place, hit in zip(block.places, block.success, strict=True) if hit}
+        return whole if broken <= self._together else None
+
+    @cached_property
+    def _together(self) -> Set[int]:
+        """The samples whose adversarials were put together in one file, when no record was."""
+        try:
+            return frozenset(read_tensors(self._folder.parent / FILE)[0] if self._folder else ())
+        except Refusal:
+            return frozenset()
 
 
 def tidy(folder: Path) -> None:

@@ -82,7 +82,7 @@ def protocol(record: Record) -> dict[str, object]:
         "threats": record.threat,
         "seeds": record.seed,
         "samples": (record.data.indices, record.data.label_sha256, record.data.tensor_sha256),
-        "attacks": [(s.id, s.attack, s.everyone, s.threat) for s in steps],
+        "attacks": [(s.id, s.attack, s.everyone, s.threat, s.limit) for s in steps],
         "attacks that were run": [s.id for s in steps if not s.skipped],
         "attacks that crashed": [s.id for s in steps if any(s.crashed)],
         "networks whose gradient was followed": [(s.id, s.source) for s in steps if s.source],

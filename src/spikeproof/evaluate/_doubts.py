@@ -11,6 +11,7 @@ from torch import nn
 from spikeproof.attacks import L1, L2, Linf, Threat, stochastic
 from spikeproof.evaluate._checks import made, skip
 from spikeproof.evaluate._graphs import other_graphs, undefended
+from spikeproof.evaluate._intake import told
 from spikeproof.evaluate._planting import planted_masking
 from spikeproof.evaluate._probes import probe
 from spikeproof.evaluate._reading import Reading
@@ -49,7 +50,11 @@ def doubts(evidence: Evidence) -> tuple[Check, ...]:
         skip("C30", "one record is compared with none; compare() makes this check"),
     ]
     if evidence.tier in TESTED:
-        beside.append(planted_masking(evidence.control or job.model, x, y, job.threat, job.seed))
+        bare = evidence.control or job.model
+        try:
+            beside.append(planted_masking(bare, x, y, job.threat, job.seed))
+        except Exception as error:  # noqa: BLE001  a network of anybody's may raise anything
+            beside.append(skip("C27", f"no defence could be planted ({told(error)})"))
     else:
         beside.append(skip("C27", f"the suites {' and '.join(TESTED)} test the checks themselves"))
     return made(probe(job.model, x, y, job.threat, seed=job.seed), beside)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spikeproof import records
 from spikeproof.attacks import Threat, fingerprint, stochastic, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import FILE, gather
-from spikeproof.evaluate._blocks import Blocks, claimed, tidy
+from spikeproof.evaluate._artifacts import gather, unchanged
+from spikeproof.evaluate._blocks import PROMISE, Blocks, claimed, tidy
 from spikeproof.evaluate._checks import made
 from spikeproof.evaluate._doubts import Evidence, doubts, reading
 from spikeproof.evaluate._intake import PROBE, Samples, check_answers, sealed, survey
@@ -27,7 +29,7 @@ from spikeproof.evaluate._record import Check, Finding, Record, read_record, wri
 from spikeproof.evaluate._runner import Job, Progress, conduct
 from spikeproof.evaluate._suite import Suite, plain
 from spikeproof.evaluate._suites import named_suite
-from spikeproof.evaluate._transfer import check_source, with_transfer
+from spikeproof.evaluate._transfer import beside, with_transfer
 
 RECORD = "record.json"
 DRAWS = 10  # of a stochastic network, for each gradient
@@ -90,15 +92,15 @@ def evaluate(  # noqa: PLR0913  each is one thing that an evaluation is of
         stack.enter_context(under_attack(model))
         probe = samples.batch(torch.tensor(manifest.indices[:PROBE]))[0].to(device)
         classes = check_answers(model, probe, manifest.labels)
+        others = {f"transfer source {name}": net for name, net in (transfer or {}).items()}
         if control is not None:
-            _check_control(control, probe, manifest.labels, classes)
+            others["the undefended network"] = control
+        for role, network in others.items():
+            stack.enter_context(beside(role, network, probe, manifest.labels, classes))
         draws = DRAWS if stochastic(model) else 1
         tier = suite if isinstance(suite, str) else ""
         if isinstance(suite, str):
             suite = named_suite(suite, threat, classes, manifest.shape, draws=draws)
-        for name, network in (transfer or {}).items():
-            stack.enter_context(under_attack(network))
-            check_source(name, network, probe, manifest.labels, classes)
         if transfer:
             suite = with_transfer(suite, threat, transfer, classes, draws=draws)
         suite.check(threat)
@@ -125,10 +127,14 @@ def _recorded(
     """Returns the record of this part; a folder that holds it already is believed."""
     began = datetime.now(UTC), time.monotonic()
     promise = _promise(job, conditions, control)
+    if folder and conditions.shard[1] > 1:
+        _check_shards(folder, promise)
     with claimed(folder, promise, resume=conditions.resume) if folder else nullcontext():
         if folder and (folder / RECORD).exists():
             tidy(folder)
-            return read_record(folder / RECORD)
+            record = read_record(folder / RECORD)
+            unchanged(folder, record)
+            return record
         blocks = Blocks(folder, adversarials=conditions.keep_adversarials)
         clean, steps, seconds = conduct(job, blocks, conditions.batch, watch)
         record = doubted(
@@ -146,6 +152,7 @@ def _recorded(
                 finding=Finding("no evidence of masking"),
                 environment=_environment(job.device),
                 times={},
+                control=promise["control"],
             )
         )
         record = replace(record, times=_times(began, seconds, conditions.batch))
@@ -168,18 +175,6 @@ def _doubted(evidence: Evidence, checks: Checks | None) -> Record:
     return concluded(record, intact=sealed(evidence.job.samples, evidence.job.manifest))
 
 
-def _check_control(
-    control: nn.Module, probe: Tensor, labels: tuple[int, ...], classes: int
-) -> None:
-    with under_attack(control):
-        found = check_answers(control, probe, labels)
-    if found != classes:
-        raise Refusal(
-            f"the undefended network has {found} classes and the model has {classes}; both must "
-            "answer alike; name a network of the same data"
-        )
-
-
 def _folder(out: Path | None, shard: tuple[int, int]) -> Path | None:
     return out / f"shard-{shard[0]}-of-{shard[1]}" if out and shard[1] > 1 else out
 
@@ -190,10 +185,31 @@ def _merge_shards(out: Path, parts: int) -> None:
         records = [read_record(path) for path in paths]
         whole = merge(records)
         if any("adversarials" in record.artifacts for record in records):
-            files = [path.parent / FILE for path in paths if (path.parent / FILE).exists()]
-            kept = gather(files, out, whole.places, whole.steps)
+            pairs = zip(paths, records, strict=True)
+            files = [unchanged(path.parent, record) for path, record in pairs]
+            kept = gather([file for file in files if file], out, whole.places, whole.steps)
             whole = replace(whole, artifacts=kept)
         write_record(out / RECORD, whole)
+
+
+def _check_shards(folder: Path, promise: Mapping[str, Any]) -> None:
+    """Refuses a shard that could not be put together with those that were begun beside it."""
+    part, parts = promise["shard"]
+    mine = json.loads(json.dumps(promise))
+    others = folder.parent.glob(f"shard-*-of-{parts}/{PROMISE}")
+    for path in sorted(path for path in others if path.parent != folder):
+        begun = records.read_json(path) | {"shard": [part, parts]}
+        pairs = ((_by_id(begun), _by_id(mine)), (begun, mine))  # the second for their order
+        for key, there, here in chain(*(records.differences(*pair) for pair in pairs)):
+            raise Refusal(
+                f"{key} is {there} in {path.parent} and {here} here; shards are parts of one "
+                "evaluation; set it back or choose another --out"
+            )
+
+
+def _by_id(promise: Mapping[str, Any]) -> dict[str, Any]:
+    steps = {step["id"]: step for step in promise["suite"]["steps"]}
+    return {**promise, "suite": {**promise["suite"], "steps": steps}}
 
 
 def _promise(job: Job, conditions: Conditions, control: nn.Module | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeproof.attacks import Ball, Threat
+from spikeproof.attacks import Ball, Threat, fingerprint
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
 
@@ -83,9 +83,14 @@ def sealed(samples: Samples, manifest: Manifest) -> bool:
 
 def check_answers(model: nn.Module, x: Tensor, labels: tuple[int, ...]) -> int:
     """Returns the number of classes, or refuses a model that cannot be judged; ``x`` is a probe."""
-    name = type(model).__name__
+    name, before = type(model).__name__, fingerprint(model)
     # singly, too: the judge asks so, and a model may squeeze
     logits = torch.cat([_answer(model, name, part) for part in (x[:1], *x.split(4))])
+    if fingerprint(model) != before:
+        raise Refusal(
+            f"{name} changes a weight or a buffer when it answers in eval mode; attacks and judge "
+            "must meet one and the same network; keep what it counts out of its state"
+        )
     if not bool(logits.isfinite().all()):
         raise Refusal(
             f"{name} returns NaN or infinite logits for clean samples; logits are numbers; look "
@@ -103,6 +108,12 @@ def check_answers(model: nn.Module, x: Tensor, labels: tuple[int, ...]) -> int:
             f"0..{logits.shape[1] - 1}; renumber them or take the model of this data set"
         )
     return logits.shape[1]
+
+
+def told(error: Exception) -> str:
+    """Returns what was raised, on one line; a refusal says what it says."""
+    said = (str(error).splitlines() or [""])[0]
+    return said if isinstance(error, Refusal) else f"{type(error).__name__}: {said}"
 
 
 def _answer(model: nn.Module, name: str, x: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from spikeproof.evaluate._reading import read_checks
 from spikeproof.evaluate._record import Check, Record, StepRecord
 from spikeproof.records import differences
 
+ASKED = ("attack", "source", "everyone", "threat", "limit")  # what one step is
+
 
 def merge(records: Sequence[Record]) -> Record:
     """Returns the record that one process would have written: same samples, same bits.
@@ -29,7 +31,8 @@ def merge(records: Sequence[Record]) -> Record:
             "missing ones"
         )
     for record in records[1:]:
-        check_alike(first, record, ("model", "data", "threat", "suite", "seed"))
+        check_alike(first, record, ("model", "data", "threat", "suite", "seed", "control"))
+        _check_steps(first, record)
     places = [place for record in records for place in record.places]
     order = sorted(range(len(places)), key=places.__getitem__)
     steps = tuple(_merged(parts, order) for parts in zip(*(r.steps for r in records), strict=True))
@@ -60,11 +63,24 @@ def check_alike(first: Record, second: Record, names: Sequence[str]) -> None:
         old, new = getattr(first, name), getattr(second, name)
         if isinstance(old, Manifest):
             old, new = asdict(old), asdict(new)
-        for key, a, b in differences(old, new, name):
-            raise Refusal(
-                f"{key} is {a} in one record and {b} in the other; only records of the same can be "
-                "put together; evaluate both alike"
-            )
+        _check_equal(name, old, new)
+
+
+def _check_equal(name: str, old: Any, new: Any) -> None:
+    for key, a, b in differences(old, new, name):
+        raise Refusal(
+            f"{key} is {a} in one record and {b} in the other; only records of the same can be "
+            "put together; evaluate both alike"
+        )
+
+
+def _check_steps(first: Record, second: Record) -> None:
+    """Refuses two records whose steps are other attacks, naming what differs."""
+    one, other = ([step.id for step in record.steps] for record in (first, second))
+    if set(one) == set(other):
+        _check_equal("steps", one, other)
+    asked = ({s.id: {n: getattr(s, n) for n in ASKED} for s in r.steps} for r in (first, second))
+    _check_equal("steps", *asked)
 
 
 def _merged(parts: Sequence[StepRecord], order: Sequence[int]) -> StepRecord:

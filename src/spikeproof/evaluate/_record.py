@@ -66,6 +66,7 @@ class StepRecord:
     backwards: tuple[int, ...]
     size: tuple[float, ...]
     source: Any = None  # the network whose gradient was followed, where it is another
+    limit: int = 0  # it met the first samples only, as many as this
 
     @property
     def counts(self) -> bool:
@@ -93,6 +94,7 @@ class Record:
     measured: tuple[Check, ...] = ()  # those of the checks that the bits do not tell
     reading: Mapping[str, Any] = field(default_factory=dict)  # what the bits tell, and how
     artifacts: Mapping[str, Any] = field(default_factory=dict)  # files beside the record
+    control: str = ""  # SHA-256 of the weights of the network without a defence, if there was one
 
     @property
     def broken(self) -> tuple[tuple[bool, ...], ...]:
@@ -219,6 +221,7 @@ def _unpack(values: dict[str, Any]) -> Record:
         measured=tuple(Check(**check) for check in values.get("measured", ())),
         reading=values.get("reading", {}),
         artifacts=values.get("artifacts", {}),
+        control=values.get("control", ""),
         finding=Finding(finding["status"], tuple(finding["reasons"])),
         environment=values["environment"],
         times=values["times"],

@@ -22,6 +22,7 @@ from spikeproof.evaluate._judge import judge
 from spikeproof.evaluate._record import StepRecord
 from spikeproof.evaluate._roles import climbing
 from spikeproof.evaluate._suite import Step, Suite, plain
+from spikeproof.evaluate._transfer import Transfer, changed
 from spikeproof.seeding import derive
 
 MEMORY = ("out of memory", "not enough memory")  # torch on the CPU has no class of its own
@@ -86,6 +87,10 @@ def _dice(step: Step) -> bool:
     return step.everyone and isinstance(attack, Attack) and attack.search.kind == "random"
 
 
+class _Unfit(Exception):
+    """Why a step is not run."""
+
+
 class _Run:
     """One step over its samples."""
 
@@ -135,8 +140,8 @@ class _Run:
                     kept = self._first(step, block)
                     rows = [row for row, place in enumerate(block.places) if place in kept]
                     self.blocks.add(self.number, block, kept, x_adv[rows])
-            except Refusal as refusal:
-                skipped = str(refusal)
+            except _Unfit as unfit:
+                skipped = str(unfit)
                 break
         return _collect(self.job, step, self.blocks.of(self.number), met, skipped)
 
@@ -183,13 +188,16 @@ class _Run:
             block, x_adv = self._attacked(step, places)
         except Refusal as refusal:
             if not self.blocks.of(self.number):
-                raise
+                raise _Unfit(str(refusal)) from None
             error = str(refusal), False
         except Exception as raised:  # noqa: BLE001  an attack may raise anything, and costs itself
             error = f"{type(raised).__name__}: {raised}", _out_of_memory(raised)
         # outside the handler, whose traceback holds the tensors of the failed attempt
         if fingerprint(self.job.model) != self.job.weights:
             raise RuntimeError(f"step {step.id} changed a weight or a buffer of the model")
+        source = step.source
+        if isinstance(source, Transfer) and fingerprint(source.network) != source.weights:
+            raise changed(f"transfer source {source.name}")
         if error is None:
             yield replace(block, seconds=time.monotonic() - begun), x_adv
             return
@@ -290,6 +298,7 @@ def _collect(
         attack=plain(step.attack),
         source=None if step.source is None else plain(step.source),
         everyone=step.everyone,
+        limit=step.limit,
         threat=None if step.threat is None else plain(step.threat),
         skipped=skipped,
         message=next((block.message for block in blocks if block.message), ""),

@@ -251,6 +251,6 @@ def _fits(step: Step, threat: Threat) -> bool:
 
 def _drawing(step: Step, draws: int) -> Step:
     attack = step.attack
-    if draws == 1 or not isinstance(attack, Attack) or attack.search.blind or step.everyone:
+    if draws == 1 or not isinstance(attack, Attack) or attack.search.blind:
         return step
     return replace(step, attack=replace(attack, draws=draws))

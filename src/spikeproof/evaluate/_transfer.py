@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
@@ -18,9 +19,10 @@ from spikeproof.attacks import (
     Threat,
     TopK,
     fingerprint,
+    frozen,
 )
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._intake import check_answers
+from spikeproof.evaluate._intake import check_answers, told
 from spikeproof.evaluate._suite import Step, Suite, before_audits, ratio
 from spikeproof.spiking import ASSG, Spiking
 
@@ -50,30 +52,53 @@ def with_transfer(
 
     Each source lends its own gradient, and where it has neurons of ours, that of ASSG too.
     """
+    if not all(name.strip() for name in sources):
+        raise Refusal("a transfer source has no name; its steps are called after it; give it one")
     attack = replace(_attack(threat, classes), draws=draws)
     more = [step for name, network in sources.items() for step in _steps(name, network, attack)]
     return Suite(suite.name, before_audits(suite.steps, more))
 
 
-def check_source(
-    name: str, network: nn.Module, probe: Tensor, labels: tuple[int, ...], classes: int
+@contextmanager
+def beside(
+    role: str, network: nn.Module, probe: Tensor, labels: tuple[int, ...], classes: int
+) -> Iterator[None]:
+    """Holds a network beside the model, in eval mode with frozen weights, as what it was.
+
+    One that does not answer these samples, or answers with other classes, is refused.
+    """
+    before = fingerprint(network)
+    with frozen(network):
+        _check(role, network, probe, labels, classes)
+        yield
+    if fingerprint(network) != before:
+        raise changed(role)
+
+
+def changed(role: str) -> Refusal:
+    """Returns the refusal of a network that did not stay what it was."""
+    return Refusal(
+        f"{role} is not what it was: an attack or an answer changed a weight or a buffer; all "
+        "steps must meet one and the same network; find what changes it, and evaluate anew"
+    )
+
+
+def _check(
+    role: str, network: nn.Module, probe: Tensor, labels: tuple[int, ...], classes: int
 ) -> None:
-    """Refuses a source that does not answer these samples, or answers with other classes."""
     try:
         found = check_answers(network, probe, labels)
     except Refusal as refusal:
-        raise Refusal(f"transfer source {name}: {refusal}") from None
+        raise Refusal(f"{role}: {refusal}") from None
     except Exception as error:  # noqa: BLE001  a network of anybody's may raise anything
-        said = (str(error).splitlines() or [""])[0]
         raise Refusal(
-            f"transfer source {name} cannot read samples of shape {tuple(probe.shape[1:])} "
-            f"({type(error).__name__}: {said}); it must take the inputs of the model, on its "
-            "device; name a network of the same data"
+            f"{role} cannot read samples of shape {tuple(probe.shape[1:])} ({told(error)}); it "
+            "must take the inputs of the model, on its device; name a network of the same data"
         ) from None
     if found != classes:
         raise Refusal(
-            f"transfer source {name} has {found} classes and the model has {classes}; both must "
-            "answer alike; name a network of the same data"
+            f"{role} has {found} classes and the model has {classes}; both must answer alike; "
+            "name a network of the same data"
         )
 
 

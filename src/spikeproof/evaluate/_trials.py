@@ -294,6 +294,6 @@ class _Witness:
         self.x, self.y, self.ball, self.fooled = x, y, ball, False
 
     def __call__(self, _: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> None:
-        at = inputs[0].detach()
-        wrong = ~correct(logits.detach(), self.y) & self.ball.admits(at, self.x)
-        self.fooled |= bool(wrong)
+        at = inputs[0].detach()  # of one sample, though it may lie there twice
+        wrong = ~correct(logits.detach(), self.y.expand(len(at))) & self.ball.admits(at, self.x)
+        self.fooled |= bool(wrong.any())

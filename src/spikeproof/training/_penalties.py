@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from spikeproof.errors import Refusal
+from spikeproof.spiking import Encode
 from spikeproof.training._norms import Again, statistics_of_first_pass
 from spikeproof.training._objectives import Objective
 
@@ -20,7 +22,7 @@ class Pass:
     """The forward pass on which an objective took its loss.
 
     ``x`` requires a gradient, and ``logits`` are their mean over time. Inside ``with again():``
-    the network norms another pass by the batch statistics of this one.
+    the network norms another pass by the batch statistics of this one, and draws its noise.
     """
 
     model: nn.Module
@@ -30,6 +32,8 @@ class Pass:
     again: Again
 
 
+_Noise = list[tuple[torch.Generator, Tensor]]
+_Heard = tuple[Tensor, Tensor, _Noise]
 Penalty = Callable[[Pass], Tensor]
 
 
@@ -43,28 +47,45 @@ def penalised(objective: Objective, penalties: Sequence[Penalty]) -> Objective:
         return objective
 
     def added(model: nn.Module, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
-        made: list[tuple[Tensor, Tensor]] = []
+        made: list[_Heard] = []
         with statistics_of_first_pass(model) as again:
-            loss = objective(_Overheard(model, made.append), x, y, seed)
+            loss = objective(_Network(model, made.append), x, y, seed)
             if len(made) != 1:
                 raise Refusal(
                     f"{objective} makes {len(made)} passes with gradients; penalties look at the "
                     "one where the loss is taken; send all inputs through the network at once"
                 )
-            inputs, logits = made[0]
-            seen = Pass(model, inputs, y.repeat(len(inputs) // len(y)), logits, again)
+            inputs, logits, noise = made[0]
+            repeated = y.repeat(len(inputs) // len(y))
+            seen = Pass(model, inputs, repeated, logits, _redrawing(again, noise))
             return loss + torch.stack([penalty(seen) for penalty in penalties]).sum()
 
     return added
 
 
-class _Overheard(nn.Module):
+def _generators(model: nn.Module) -> list[torch.Generator]:
+    entrances = (module for module in model.modules() if isinstance(module, Encode))
+    return [entrance.generator for entrance in entrances if entrance.generator is not None]
+
+
+def _redrawing(again: Again, noise: _Noise) -> Again:
+    @contextmanager
+    def both() -> Iterator[None]:
+        with again():
+            for generator, state in noise:
+                generator.set_state(state)
+            yield
+
+    return both
+
+
+class _Network(nn.Module):
     """The network, whose passes that a gradient will follow are told with their inputs.
 
     ``tell`` is a bound method of a list, which copies of this module share.
     """
 
-    def __init__(self, model: nn.Module, tell: Callable[[tuple[Tensor, Tensor]], None]) -> None:
+    def __init__(self, model: nn.Module, tell: Callable[[_Heard], None]) -> None:
         super().__init__()
         self.model, self.tell, self.training = model, tell, model.training
         if hasattr(model, "steps"):
@@ -84,8 +105,9 @@ class _Overheard(nn.Module):
         if not self._learning():
             return call(x)
         x = x.detach().requires_grad_()
+        noise = [(g, g.get_state()) for g in _generators(self.model)]
         logits = call(x)
-        self.tell((x, over_time(logits)))
+        self.tell((x, over_time(logits), noise))
         return logits
 
     def _learning(self) -> bool:

@@ -11,8 +11,10 @@ from torch.nn import functional
 from typing_extensions import override
 
 from spikeproof.attacks import (
-    FGSM,
+    APGD,
     PGD,
+    RFGSM,
+    SAPGD,
     Attack,
     Linf,
     Loss,
@@ -23,6 +25,8 @@ from spikeproof.attacks import (
 )
 from spikeproof.errors import Refusal, within
 from spikeproof.spiking import Rule
+
+AFAR = (APGD, PGD, RFGSM, SAPGD)  # their first query is not at the clean input
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,10 @@ class TRADES:
 
     def __post_init__(self) -> None:
         within("beta", self.beta, 0, 1e6)
-        if isinstance(self.search, FGSM) or not getattr(self.search, "random_start", True):
+        if not (isinstance(self.search, AFAR) and getattr(self.search, "random_start", True)):
             raise Refusal(
                 f"search is {self.search}; at the clean input the divergence of trades has no "
-                "slope, so its search must start elsewhere; take pgd with a random start"
+                "slope, so its search must start elsewhere; take pgd with a random start, or mart"
             )
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
