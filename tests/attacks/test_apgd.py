@@ -50,7 +50,9 @@ def test_its_iterates_are_those_of_the_paper(seed):
         return loss.item(), slope[0].numpy()
 
     expected = ascent.apgd(ask, seen[0][0].numpy(), x[0].numpy(), eps, steps)
-    np.testing.assert_allclose(torch.cat(seen).numpy(), np.stack(expected), atol=1e-9)
+    np.testing.assert_allclose(
+        torch.cat([z[:1] for z in seen]).numpy(), np.stack(expected), atol=1e-9
+    )
 
 
 def test_it_aims_at_the_best_wrong_classes_in_turn():

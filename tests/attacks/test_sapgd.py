@@ -41,7 +41,9 @@ def test_its_iterates_are_those_of_the_paper(seed, scale):
         return 0.0, slope[0].numpy() / scale  # every formula of the paper ignores the scale
 
     expected = ascent.sapgd(ask, seen[0][0].numpy(), x[0].numpy(), eps, steps)
-    np.testing.assert_allclose(torch.cat(seen).numpy(), np.stack(expected), atol=1e-7)
+    np.testing.assert_allclose(
+        torch.cat([z[:1] for z in seen]).numpy(), np.stack(expected), atol=1e-7
+    )
 
 
 def test_the_start_touches_the_ball():

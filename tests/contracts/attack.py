@@ -51,7 +51,10 @@ class Plane(nn.Module):
 
 
 class Counted(nn.Module):
-    """A model that counts the samples that pass it forwards and backwards, and reads them."""
+    """A model that counts the samples that pass it forwards and backwards, and reads them.
+
+    A victim sends a row that is alone twice, for the sake of equal bits; that is one query.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -60,15 +63,17 @@ class Counted(nn.Module):
         self.finite = True
 
     def forward(self, x: Tensor) -> Tensor:
-        self.forwards += len(x)
+        twice = x.requires_grad and len(x) == 2 and torch.equal(x[0], x[1])
+        queries = 1 if twice else len(x)
+        self.forwards += queries
         self.finite &= bool(x.isfinite().all())
         if x.requires_grad:
             x = x.view_as(x)
-            x.register_hook(self._count)
+            x.register_hook(lambda _: self._count(queries))
         return self.model(x)
 
-    def _count(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
+    def _count(self, queries: int) -> None:
+        self.backwards += queries
 
 
 class Flat(nn.Module):

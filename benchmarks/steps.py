@@ -1,0 +1,103 @@
+"""Training and PGD steps beside those of the peers: python -m benchmarks.steps [--device cuda].
+
+Each row is one step of the same network on the same batch: ours as ``training`` and ``attacks``
+make it, peers as a user writes it (PGD by torchattacks). ``floor`` is its convolutions and linears
+alone, each in its faster layout. Every comparison is made with the peers as they come, and again
+with an allocator that keeps large blocks. ``ours / X`` is ours in units of X, round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import torch
+from benchmarks._candidates import interleaved
+from benchmarks._rows import ADAPTIVE, COMPILED, EAGER, HUNGRY, OURS, PGD_STEPS, make
+from benchmarks._timing import RESULTS, Values, paired, record
+
+from spikeproof import records
+
+
+def compare(spec: Values, rounds: int, limit: float, only: list[str]) -> Values:
+    """Returns the rows of one comparison, and what ours takes of each."""
+    rows = OURS | EAGER | COMPILED | (ADAPTIVE if spec["kind"] == "pgd" else {})
+    specs = {name: spec | row for name, row in rows.items() if not only or name in only}
+    found = paired(interleaved(make, specs, rounds=rounds, limit=limit), "ours")
+    for row in found.values():
+        if "seconds" in row:
+            times = spec["batch"] * (PGD_STEPS if spec["kind"] == "pgd" else 1)
+            row["images_per_second"] = round(times / row["seconds"]["median"], 2)
+    return found
+
+
+def ratios(name: str, rows: Values) -> Values:
+    """Returns the ratios of a comparison, in all of which less is better."""
+    own = {n: row["ours / this"]["median"] for n, row in rows.items() if "ours / this" in row}
+    out = {f"{name}: ours / {other}": ratio for other, ratio in own.items() if other != "ours"}
+    for title, group in (("eager", EAGER), ("compiled", COMPILED)):
+        if alike := [own[other] for other in group if other in own]:
+            out[f"{name}: ours / the fastest {title}"] = max(alike)
+    if (adaptive := out.pop(f"{name}: ours / ours through ASSG", 0)) > 0:
+        out[f"{name}: ASSG / ours"] = round(1 / adaptive, 4)
+    return out
+
+
+def peaks(spec: Values, only: list[str], limit: float) -> Values:
+    """Returns what a training step holds at its peak, a fresh process each."""
+    rows = {name: (OURS | EAGER)[name] for name in HUNGRY if not only or name in only}
+    each = [interleaved(make, {n: spec | row}, rounds=1, limit=limit) for n, row in rows.items()]
+    found = {name: row for part in each for name, row in part.items()}
+    for row in found.values():
+        row.pop("seconds", None)
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--nets", nargs="+", default=["small", "vgg11"])
+    parser.add_argument("--kinds", nargs="*", default=["training", "pgd"])
+    parser.add_argument("--times", nargs="+", type=int, default=[4, 8], help="T")
+    parser.add_argument("--batch", type=int, default=0, help="0 for 32, of vgg11 8; GPU: 256")
+    parser.add_argument("--allocators", nargs="+", default=["system", "kept"])
+    parser.add_argument("--rows", nargs="+", default=[], help="some rows only")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--limit", type=float, default=300, help="seconds for one step")
+    parser.add_argument("--memory-batch", type=int, default=32, help="0 to leave memory out")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--out", type=Path, help="the record")
+    given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here; nothing is measured")
+    sizes = {"small": 32, "vgg11": 8} if given.device == "cpu" else {}
+    allocators = given.allocators if given.device == "cpu" else ["system"]
+    shared = {"device": given.device, "precision": given.precision, "width": given.width}
+    kept: Values = record("steps", given.device, settings=vars(given) | {"out": ""})
+    kept |= {"whole": False, "comparisons": {}, "memory": {}, "ratios": {}}
+    path = given.out or RESULTS / f"steps-{given.device}.json"
+
+    for net, kind, T, allocator in product(given.nets, given.kinds, given.times, allocators):
+        spec = shared | {"net": net, "kind": kind, "T": T, "allocator": allocator}
+        spec["batch"] = given.batch or sizes.get(net, 256)
+        name = f"{kind} {net} T={T} {allocator} allocator"
+        rows = compare(spec, given.rounds, given.limit, given.rows)
+        kept["comparisons"][name] = {"batch": spec["batch"], "rows": rows}
+        kept["ratios"] |= ratios(name, rows)
+        records.write_json(path, kept)  # what was measured outlives a kill
+        for ratio, value in ratios(name, rows).items():
+            print(f"{ratio} {value:.3f}", flush=True)
+    for allocator in allocators if given.memory_batch else ():
+        spec = shared | {"net": given.nets[-1], "kind": "training", "T": given.times[-1]}
+        spec |= {"batch": given.memory_batch, "allocator": allocator}
+        name = f"memory {spec['net']} T={spec['T']} {allocator} allocator"
+        rows = peaks(spec, given.rows, given.limit)
+        kept["memory"][name] = {"batch": spec["batch"], "rows": rows}
+        for other in HUNGRY[1:]:
+            if "peak" in rows.get(other, {}) and "peak" in rows.get("ours", {}):
+                ratio = round(rows["ours"]["peak"] / rows[other]["peak"], 4)
+                kept["ratios"][f"{name}: ours / {other}"] = ratio
+                print(f"{name}: ours / {other} {ratio:.3f}")
+    records.write_json(path, kept | {"whole": True})

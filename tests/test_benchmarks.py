@@ -1,0 +1,122 @@
+"""The logic of the benchmarks: what is timed is timed on a quiet machine, not here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("steps", "linear_cost", "judge_speed", "compare", "neurons")
+PEERS = ("spikingjelly", "snntorch", "norse", "torchattacks", "pyautoattack")
+
+
+def made(spec):
+    """A candidate for the tests; it is made in another process."""
+    if "missing" in spec:
+        importlib.import_module(spec["missing"])
+    return lambda: spec["count"] / spec.get("by", 1), {"count": spec["count"]}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_script_is_imported_without_its_peers(name, monkeypatch):
+    if not (ROOT / "benchmarks" / f"{name}.py").exists():
+        pytest.skip(f"there is no benchmark {name}")
+    for peer in PEERS:
+        monkeypatch.setitem(sys.modules, peer, None)
+    importlib.import_module(f"benchmarks.{name}")
+
+
+def test_the_first_is_compared_with_the_others_round_by_round():
+    timing = importlib.import_module("benchmarks._timing")
+    rows = {
+        "ours": {"seconds": [1.0, 2.0, 3.0]},
+        "theirs": {"seconds": [4.0, 4.0, 4.0], "peak": 7},
+        "gone": {"error": "not installed: gone"},
+    }
+    found = timing.paired(rows, "ours")
+    assert found["theirs"]["ours / this"] == {"q1": 0.375, "median": 0.5, "q3": 0.625}
+    assert found["theirs"]["seconds"]["median"] == 4
+    assert found["theirs"]["peak"] == 7
+    assert found["gone"] == rows["gone"]
+    assert timing.paired({"theirs": rows["theirs"]}, "ours")["theirs"].keys() == {"seconds", "peak"}
+
+
+def test_the_exponent_is_that_of_a_power():
+    timing = importlib.import_module("benchmarks._timing")
+    assert timing.exponent([1, 2, 4, 8], [3, 6, 12, 24]) == 1
+    assert timing.exponent([1, 2, 4], [1, 4, 16]) == 2
+    assert timing.exponent([1, 2, 4], [5, 5, 5]) == 0
+
+
+@pytest.mark.slow  # three processes import torch
+def test_candidates_are_timed_in_turn_and_a_missing_or_broken_one_says_so():
+    candidates = importlib.import_module("benchmarks._candidates")
+    specs = {
+        "whole": {"count": 1},
+        "missing": {"missing": "a_module_of_nobody", "count": 1},
+        "broken": {"count": 1, "by": 0},
+    }
+    rows = candidates.interleaved(made, specs, rounds=3, warmup=1)
+    assert len(rows["whole"]["seconds"]) == 3
+    assert rows["whole"]["count"] == 1
+    assert rows["whole"]["peak"] > 0
+    assert rows["missing"] == {"error": "not installed: a_module_of_nobody"}
+    assert rows["broken"]["error"] == "ZeroDivisionError: division by zero"
+    assert "seconds" not in rows["broken"]
+
+
+def test_the_plain_loop_computes_what_we_compute():
+    networks = importlib.import_module("benchmarks._networks")
+    rebuilt = importlib.import_module("benchmarks._rebuilt")
+    ours = networks.network("small", 4, 0.125).eval()
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = ours(x)
+        assert logits.abs().max() > 0
+        for repeated in (False, True):
+            other = rebuilt.Rebuilt(ours, "plain", repeated=repeated).eval()
+            torch.testing.assert_close(other(x), logits)
+
+
+def test_every_step_of_standard_that_follows_gradients_has_a_counterpart():
+    from spikeproof.attacks import Linf
+    from spikeproof.evaluate import named_suite
+
+    counterparts = importlib.import_module("benchmarks._counterparts")
+    suite = named_suite("standard", Linf(0.05), 10, (1, 8, 8))
+    without = [s.id for s in suite.steps if counterparts.counterpart(s.attack, 0.05) is None]
+    assert without == ["S1-random"]
+
+
+def written(folder, name, ratios, **environment):
+    record = {"kind": "steps", "ratios": ratios, "environment": environment}
+    path = folder / name
+    path.write_text(json.dumps(record))
+    return str(path)
+
+
+def compared(*arguments):
+    command = [sys.executable, "-m", "benchmarks.compare", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_a_worse_or_lost_ratio_fails_by_name(tmp_path):
+    old = written(tmp_path, "old.json", {"a": 0.5, "b": 0.5, "c": 1.0}, threads=2)
+    new = written(tmp_path, "new.json", {"a": 0.54, "b": 0.6, "d": 9.0}, threads=2)
+    found = compared(old, new)
+    assert found.returncode == 1
+    assert found.stdout.splitlines() == [
+        "b: 0.5 before, 0.6 now, +20%",
+        "c: 1 before, gone now",
+    ]
+    assert compared(old, old, "--allow", "0").returncode == 0
+    other = written(tmp_path, "other.json", {"a": 0.5}, threads=4)
+    refused = compared(old, other)
+    assert refused.returncode == 2
+    assert "threads: 2 before, 4 now" in refused.stderr
