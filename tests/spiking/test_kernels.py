@@ -1,24 +1,33 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikeproof import spiking
 from spikeproof.errors import Refusal
 from spikeproof.seeding import generator
 from spikeproof.spiking import (
     BPTR,
     BPTT,
+    LIF,
     ATan,
     Exponential,
     Gaussian,
     Rectangle,
     Sigmoid,
+    Spiking,
     StraightThrough,
     Triangle,
+    _kernels,
     integrate_and_fire,
+    kernel,
+    kernel_in_use,
 )
 from tests.oracles import lif as oracle
 from tests.oracles import rules as formulas
@@ -171,3 +180,31 @@ def test_a_threshold_learns_where_the_input_has_no_gradient(hard):
     (a,), (b,) = (torch.autograd.grad(loss(*pair), theta) for pair in (ours, theirs))
     assert a != 0
     torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_an_unknown_kernel_is_refused_and_the_old_choice_comes_back():
+    before = kernel_in_use()
+    with pytest.raises(Refusal, match="it is one of auto, reference"), kernel("fast"):
+        pass
+    with pytest.raises(Refusal, match="T is 0"), kernel("reference"):
+        Spiking(LIF(), 0)
+    with kernel("reference"):
+        assert kernel_in_use() == "reference (as chosen)"
+    assert kernel_in_use() == before
+
+
+def test_without_numba_the_reference_serves(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "spikeproof.spiking._fused", raising=False)
+    monkeypatch.delitem(sys.modules, "spikeproof.spiking._loops", raising=False)
+    monkeypatch.setattr(_kernels, "_fused", _kernels._fused.__wrapped__)
+    for name in ("_fused", "_loops"):
+        monkeypatch.delattr(spiking, name, raising=False)
+    assert kernel_in_use() == "reference (Numba cannot be loaded)"
+    spikes, _ = integrate_and_fire(torch.ones(2, 1, 1), None, 1.0, 1.0, hard=True, rule=BPTT())
+    assert spikes.sum() == 2
+
+
+def test_importing_the_room_imports_no_numba():
+    code = "import sys, spikeproof.spiking; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

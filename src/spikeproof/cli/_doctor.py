@@ -16,6 +16,7 @@ from rich.table import Table
 from spikeproof import __version__
 from spikeproof.cli._terminal import terminal
 from spikeproof.data import inventory
+from spikeproof.spiking import kernel_in_use
 
 EXTRAS = {
     "PIL": ("folders of pictures", "images"),
@@ -42,10 +43,7 @@ def _machine() -> Iterator[tuple[str, str, str]]:
         yield "GPU", torch.cuda.get_device_name(), "training takes it (--device auto)"
     else:
         yield "GPU", "none", "everything runs on the CPU"
-    compiler = next(
-        (found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), ""
-    )
-    yield "C++ compiler", compiler or "none", "not needed: neurons run in plain PyTorch"
+    yield "neurons", kernel_in_use(), "float32 on the CPU; other types and devices: the reference"
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     yield "disk", f"{free:.0f} GiB free", "run folders hold a few copies of the weights"
 

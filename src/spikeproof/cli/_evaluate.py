@@ -30,7 +30,7 @@ from spikeproof.evaluate import (
     evaluate,
     read_record,
 )
-from spikeproof.spiking import SpikingNetwork
+from spikeproof.spiking import SpikingNetwork, keep_large_blocks
 
 SHOWN = 5  # reasons for doubt
 
@@ -57,6 +57,7 @@ def evaluate_command(
 ) -> Record:
     """Returns the record of the evaluation, which is also written to ``out``."""
     console = console or terminal()
+    keep_large_blocks()
     model, dataset = load_target(target)
     met = read_threat(threat)
     chosen: str | Suite = read_suite(Path(suite)) if suite.endswith(".toml") else suite

@@ -17,7 +17,7 @@ from spikeproof.catalogue import Recipe, construct, read_data, specify, to_value
 from spikeproof.cli._terminal import terminal
 from spikeproof.errors import Refusal, short
 from spikeproof.models import prunable_weights
-from spikeproof.spiking import Poisson, drawing_from
+from spikeproof.spiking import Poisson, drawing_from, keep_large_blocks
 from spikeproof.training import Progress as Step
 from spikeproof.training import fit, load_weights, measure, penalised
 
@@ -35,6 +35,7 @@ def train(
 ) -> dict[str, Any]:
     """Returns the record of the run, which is also written to the run folder."""
     console = console or terminal()
+    keep_large_blocks()
     place = pick_device(device)
     dataset = read_data(recipe, root)
     spec = specify(recipe, dataset)

@@ -11,7 +11,8 @@ from spikeproof.spiking._encoders import (
     Poisson,
     Rate,
 )
-from spikeproof.spiking._kernels import integrate_and_fire
+from spikeproof.spiking._kernels import integrate_and_fire, kernel, kernel_in_use
+from spikeproof.spiking._memory import keep_large_blocks
 from spikeproof.spiking._network import Analog, SpikingNetwork
 from spikeproof.spiking._neurons import IF, LIF, Spiking
 from spikeproof.spiking._recorder import Gradient, LayerRecord, recorded
@@ -90,7 +91,10 @@ __all__ = [
     "forget",
     "heaviside",
     "integrate_and_fire",
+    "keep_large_blocks",
     "keep_samples",
+    "kernel",
+    "kernel_in_use",
     "over_time",
     "recorded",
     "seen_through",

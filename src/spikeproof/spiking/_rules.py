@@ -221,23 +221,31 @@ class ASSG(Rule):
     def slopes(self, trace: Trace, memory: Memory | None) -> Tensor:
         u = trace.distance
         mean, deviation = self._observe(u.abs(), memory or Memory())
-        width = self.surrogate.half_width(self.vanishing)
-        alpha = width / (mean + self.rho * deviation + 1e-4)
+        alpha = self.width / (mean + self.rho * deviation + 1e-4)
         return alpha * self.surrogate.slope(alpha * u)
 
-    def _observe(self, distance: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    @property
+    def width(self) -> float:
+        """The curve's half-width that the sharpest slope still reaches."""
+        return self.surrogate.half_width(self.vanishing)
+
+    def recalled(self, shape: torch.Size, memory: Memory) -> tuple[Tensor, Tensor] | None:
+        """Returns the means that the memory holds of potentials of this shape."""
         if memory.mean is None or memory.deviation is None:
-            old_mean, old_deviation = torch.ones_like(distance), torch.zeros_like(distance)
-        else:
-            old_mean, old_deviation = memory.mean, memory.deviation
-        if old_mean.shape != distance.shape:
+            return None
+        if memory.mean.shape != shape:
             raise Refusal(
-                f"the rule remembers potentials of shape {tuple(old_mean.shape)} and now sees "
-                f"{tuple(distance.shape)}; its memory belongs to one batch; call keep_samples "
+                f"the rule remembers potentials of shape {tuple(memory.mean.shape)} and now sees "
+                f"{tuple(shape)}; its memory belongs to one batch; call keep_samples "
                 "when samples leave it, or forget when a new one begins"
             )
-        if memory.frozen and memory.mean is not None:
-            return old_mean, old_deviation
+        return memory.mean, memory.deviation
+
+    def _observe(self, distance: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        known = self.recalled(distance.shape, memory)
+        if known is not None and memory.frozen:
+            return known
+        old_mean, old_deviation = known or (torch.ones_like(distance), torch.zeros_like(distance))
         mean = self.beta_mean * old_mean + (1 - self.beta_mean) * distance
         deviation = (
             self.beta_deviation * old_deviation

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pytest
+import torch
+from typing_extensions import override
+
+from spikeproof.catalogue import KINDS
+from spikeproof.errors import Refusal
+from spikeproof.seeding import generator
+from spikeproof.spiking import (
+    ASSG,
+    BPTT,
+    HART,
+    PDSG,
+    ATan,
+    Rectangle,
+    Rule,
+    StraightThrough,
+    Surrogate,
+    Triangle,
+    _reference,
+    integrate_and_fire,
+    kernel,
+    kernel_in_use,
+)
+from tests.contracts.kernel import assert_kernel
+
+pytest.importorskip("numba")
+
+PLAIN = (Triangle, Rectangle, ATan, StraightThrough)  # no library's exponential
+CURVES = [member() for member in KINDS[Surrogate]]
+RULES = [
+    *(BPTT(curve) for curve in CURVES),
+    *(BPTT(curve, detach_reset=True) for curve in (Triangle(0.5), ATan())),
+    *(HART(curve) for curve in CURVES),
+    *(ASSG(curve) for curve in CURVES if curve != StraightThrough()),
+    ASSG(Triangle(0.7), detach_reset=False),
+    PDSG(detach_reset=True),
+    *(member() for member in KINDS[Rule] if member not in (BPTT, HART, ASSG)),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_equal_to_the_reference(rule):
+    surrogate = getattr(rule, "surrogate", StraightThrough())
+    assert_kernel(rule, exact=isinstance(surrogate, PLAIN) and surrogate != Triangle(0.7))
+
+
+@dataclass(frozen=True)
+class _Own(Surrogate):
+    """A user's curve, of which no kernel knows."""
+
+    height = 0.5
+
+    @override
+    def slope(self, u):
+        return 0.5 / (1 + u.abs()) ** 2
+
+    @override
+    def primitive(self, u):
+        return 0.5 + u / (1 + u.abs()) / 2
+
+    @override
+    def half_width(self, share):
+        return share / (1 - share)
+
+
+def test_a_curve_of_the_users_own_is_followed():
+    assert_kernel(BPTT(_Own()), exact=True)
+
+
+@pytest.fixture
+def only_fused(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the reference was asked")
+
+    monkeypatch.setattr(_reference, "run", refuse)
+
+
+def current(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=generator(0, "fused")) + 0.3
+
+
+@pytest.mark.usefixtures("only_fused")
+@pytest.mark.parametrize("rule", [BPTT(), ASSG(), PDSG(), HART()], ids=lambda r: r.kind)
+def test_it_is_the_fused_kernel_that_runs(rule):
+    x = current(4, 2, 3).requires_grad_()
+    spikes, _ = integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=rule)
+    spikes.sum().backward()
+    with torch.no_grad():
+        integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=rule)
+    with kernel("reference"), pytest.raises(AssertionError, match="was asked"):
+        integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=rule)
+
+
+@pytest.mark.usefixtures("only_fused")
+@pytest.mark.parametrize(
+    ("x", "start", "theta", "smooth"),
+    [
+        (current(4, 2, 3).double(), None, 1.0, False),
+        (current(4, 2, 3), current(2, 3).double(), 1.0, False),
+        (current(4, 2, 3), current(3), 1.0, False),
+        (current(4, 2, 3), None, torch.ones(3), False),
+        (current(4, 2, 3), None, 1.0, True),
+        (current(4, 0, 3), None, 1.0, False),
+    ],
+    ids=["double", "start", "broadcast", "thresholds", "smooth", "empty"],
+)
+def test_what_it_cannot_serve_is_the_references(x, start, theta, smooth):
+    with pytest.raises(AssertionError, match="was asked"):
+        integrate_and_fire(x, start, theta, 0.5, hard=True, rule=BPTT(), smooth=smooth)
+
+
+def test_only_the_membranes_are_kept_for_the_backward_pass():
+    kept = []
+    x = current(8, 4, 32).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=BPTT())
+    assert [t.shape for t in kept] == [x.shape]
+    assert kept[0].data_ptr() != x.data_ptr()
+
+
+def test_a_current_may_be_overwritten_before_the_backward_pass():
+    slopes = []
+    for name in ("auto", "reference"):
+        x = current(4, 2, 3).requires_grad_()
+        y = x * 1
+        with kernel(name):
+            spikes, _ = integrate_and_fire(y, None, 1.0, 0.5, hard=True, rule=BPTT())
+        with torch.no_grad():
+            y.zero_()
+        slopes += torch.autograd.grad(spikes.sum(), x)
+    assert torch.equal(*slopes)
+
+
+def test_the_order_in_memory_is_kept():
+    x = current(6, 4, 5, 5).to(memory_format=torch.channels_last).unflatten(0, (3, 2))
+    spikes, _ = integrate_and_fire(x.requires_grad_(), None, 1.0, 0.5, hard=True, rule=BPTT())
+    assert spikes.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    (slope,) = torch.autograd.grad(spikes.sum(), x)
+    assert slope.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_the_membrane_is_used():
+    x = current(4, 2, 3).requires_grad_()
+    slopes = []
+    for name in ("auto", "reference"):
+        with kernel(name):
+            _, after = integrate_and_fire(x, None, 1.0, 0.5, hard=False, rule=BPTT())
+            slopes += torch.autograd.grad(after.sum(), x)
+    assert torch.equal(*slopes)
+
+
+def test_a_second_derivative_is_refused():
+    x = current(4, 2, 3).requires_grad_()
+    spikes, _ = integrate_and_fire(x * 1, None, 1.0, 0.5, hard=True, rule=BPTT())
+    with pytest.raises(Refusal, match="create_graph=True reached"):
+        torch.autograd.grad(spikes.sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_memory_is_used_and_moved_alike(frozen):
+    rule, found = ASSG(), []
+    for name in ("auto", "reference"):
+        memory = rule.memory()
+        with kernel(name):
+            for turn in range(3):
+                memory.frozen = frozen and turn > 0
+                x = (current(4, 3, 5) * (1 + turn)).requires_grad_()
+                how = {"hard": True, "rule": rule, "memory": memory}
+                spikes, _ = integrate_and_fire(x, None, 1.0, 0.5, **how)
+                found += torch.autograd.grad(spikes.sum(), x)
+            memory.keep(torch.tensor([2, 0]))
+            x = current(4, 2, 5).requires_grad_()
+            spikes, _ = integrate_and_fire(x, None, 1.0, 0.5, **how)
+            found += [*torch.autograd.grad(spikes.sum(), x), memory.mean, memory.deviation]
+            with pytest.raises(Refusal, match="remembers potentials of shape"):
+                integrate_and_fire(current(4, 1, 5).requires_grad_(), None, 1.0, 0.5, **how)
+    half = len(found) // 2
+    for a, b in zip(found[:half], found[half:], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_memory_starts_frozen_without_keeping_anything():
+    rule = ASSG()
+    memory = rule.memory()
+    memory.frozen = True
+    x = current(4, 3, 5).requires_grad_()
+    integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=rule, memory=memory)
+    assert memory.mean is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_computes_too():
+    before = torch.get_num_threads()
+    x = current(8, 8, 4096)
+    torch.set_num_threads(2)
+    try:
+        expected, _ = integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=BPTT())
+        child = os.fork()
+        if child == 0:
+            spikes, _ = integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=BPTT())
+            os._exit(0 if bool((spikes.numpy() == expected.numpy()).all()) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_it_is_named():
+    assert kernel_in_use().startswith("fused (Numba ")
