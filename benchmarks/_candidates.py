@@ -18,17 +18,9 @@ from typing import Any
 import torch
 from benchmarks._timing import Step, Values, timed
 
+from spikeproof.spiking import keep_large_blocks
+
 Make = Callable[[Values], tuple[Step, Values]]  # of a specification; what to time, and facts of it
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
-
-
-def keep_large_blocks() -> bool:
-    """Tells glibc to keep what is freed instead of giving it back page by page."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    kept = mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_MAX, 0)  # old ones stop at 32 MiB
-    return bool(kept and mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1))
 
 
 def memory(key: str) -> int:

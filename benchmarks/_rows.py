@@ -82,7 +82,7 @@ def make(spec: Values) -> tuple[Step, Values]:
 def descending(model: nn.Module, x: Tensor, y: Tensor, spec: Values) -> Step:
     """Returns the step of our training loop."""
     plan = Plan(epochs=1, batch=len(x), optimizer=SGD(LR), precision=spec["precision"])
-    run = _start(model.train(), plan, Path("no-state"), "benchmark")
+    run = _start(model.train(), plan, Path("no-state"), "benchmark", None)
     return lambda: _descend(run, x, y, LR, CrossEntropy(), None)
 
 

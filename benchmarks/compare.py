@@ -23,7 +23,7 @@ def worse(old: dict[str, Any], new: dict[str, Any], allow: float) -> Iterator[st
         now = new["ratios"].get(name)
         if now is None:
             yield f"{name}: {before:.4g} before, gone now"
-        elif now > before * (1 + allow):
+        elif now > before + allow * abs(before):
             yield f"{name}: {before:.4g} before, {now:.4g} now, {now / before - 1:+.0%}"
 
 

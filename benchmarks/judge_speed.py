@@ -1,15 +1,17 @@
 """Seconds of ``standard`` beside those of the same attacks of torchattacks on SpikingJelly.
 
-    python -m benchmarks.judge_speed RUN EPS [--samples 256] [--every 1]
+    python -m benchmarks.judge_speed RUN EPS [--samples 256] [--every 1] [--allocator kept]
 
 The network of RUN is rebuilt in SpikingJelly with its own weights and must answer alike. Each step
 of ``standard`` becomes the attack of torchattacks with the same number of gradients or queries:
 APGD, targeted APGD, FAB, Square, PGD and FGSM are themselves, SA-PGD and the sparse search are PGD.
 A gradient rule is SpikingJelly's curve where it has that one, and the network's own where not. A
-search without a counterpart (random noise) costs the peer nothing. Theirs meet, as ours do, those
-that still stand, in the same batches. The checks of ``standard`` are run on neither side;
-AutoAttack as it comes follows with its own seconds. With ``--every N`` both sides run each N-th
-step, and nothing is scaled.
+search without a counterpart (random noise) costs the peer nothing. Theirs meet, as ours do and as
+the MultiAttack of torchattacks makes them, those that still stand, all in one batch; ours come in
+the batches of ``evaluate`` with all that it does: verdicts, counts and seals. With ``--alone``
+each of theirs meets all that were right, as attacks do that are called one by one. The checks of
+``standard`` are run on neither side; AutoAttack as it comes follows with its own seconds. With
+``--every N`` both sides run each N-th step, and nothing is scaled.
 """
 
 from __future__ import annotations
@@ -24,18 +26,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks._candidates import keep_large_blocks
 from benchmarks._counterparts import counterpart, seen_through
 from benchmarks._rebuilt import Rebuilt
 from benchmarks._timing import RESULTS, Values, record
 from torch import Tensor, nn
 
 from spikeproof import records, seeding
-from spikeproof.attacks import Linf
+from spikeproof.attacks import PGD, Attack, Linf
 from spikeproof.catalogue import load_network, read_data, read_spec, to_values
 from spikeproof.evaluate import Conditions, Step, Suite, evaluate, named_suite
-
-BATCH = 64
+from spikeproof.spiking import keep_large_blocks
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Field:
     x: Tensor
     y: Tensor
     threat: Linf
+    alone: bool
     right: Tensor = field(init=False)
     stands: Tensor = field(init=False)
 
@@ -56,14 +57,14 @@ class Field:
     def fooled(self, x: Tensor, rows: Tensor) -> Tensor:
         """Returns whom these inputs mislead."""
         with torch.no_grad():
-            parts = [self.model(part).argmax(1) for part in x.split(BATCH)]
-        return torch.cat(parts) != self.y[rows]
+            return self.model(x).argmax(1) != self.y[rows]
 
     def meet(self, step: Step, ours: nn.Module) -> Values:
         """Runs the counterpart of a step over those that it meets."""
         threat, attack = step.threat or self.threat, step.attack
         chosen = counterpart(attack, threat.eps)
-        met = self.right.clone() if step.everyone or not step.counts else self.stands.clone()
+        every = self.alone or step.everyone or not step.counts
+        met = self.right.clone() if every else self.stands.clone()
         met[step.limit or len(met) :] = False
         rows, row = met.nonzero().squeeze(1), {"id": step.id, "met": int(met.sum())}
         if chosen is None:
@@ -76,11 +77,12 @@ class Field:
         try:
             for restart in range(attack.restarts):
                 left = (~fell).nonzero().squeeze(1)
+                if not len(left):
+                    break
+                at = rows[left]
                 with seeding.isolated(0, step.id, restart):
-                    for part in left.split(BATCH) if len(left) else ():
-                        at = rows[part]
-                        found = made(self.x[at].clone(), self.y[at].clone()).detach()
-                        fell[part] = self.fooled(threat.project(found, self.x[at]), at)
+                    found = made(self.x[at].clone(), self.y[at].clone()).detach()
+                fell[left] = self.fooled(threat.project(found, self.x[at]), at)
         except Exception as error:  # noqa: BLE001  whatever a peer raises is its row
             row["error"] = f"{type(error).__name__}: {error}"[:200]
         if step.counts:
@@ -96,7 +98,7 @@ def autoattack(stage: Field) -> Values:
     )
     began = time.perf_counter()
     with seeding.isolated(0, "autoattack"):
-        found = made.run_standard_evaluation(stage.x, stage.y, batch_size=BATCH)[0]
+        found = made.run_standard_evaluation(stage.x, stage.y, batch_size=len(stage.x))[0]
     found = stage.threat.project(found.detach(), stage.x)
     stands = stage.right & ~stage.fooled(found, torch.arange(len(stage.y), device=stage.y.device))
     return {
@@ -110,10 +112,14 @@ def _since(began: tuple[float, float]) -> Values:
     return {"seconds": round(spent[0], 2), "of_processors": round(spent[1], 2)}
 
 
-def measured(model: nn.Module, data: Any, suite: Suite, threat: Linf, samples: int) -> Values:
+def measured(
+    model: nn.Module, data: Any, suite: Suite, conditions: Conditions, given: argparse.Namespace
+) -> Values:
     """Returns both sides: seconds, accuracies, and the rows of the peer."""
+    threat = Linf(given.eps)
+    first = Step("first", Attack(PGD(2)))  # what is compiled at a first call is kept on disk
+    evaluate(model, data, threat, Suite("first", (first,)), conditions=Conditions(4), checks=())
     began = time.perf_counter(), time.process_time()
-    conditions = Conditions(samples, batch=BATCH, keep_adversarials=False)
     ours = evaluate(model, data, threat, suite, conditions=conditions, checks=())
     own_seconds = _since(began)
     device = next(model.parameters()).device
@@ -124,7 +130,7 @@ def measured(model: nn.Module, data: Any, suite: Suite, threat: Linf, samples: i
     if not torch.equal(own.argmax(1), other.argmax(1)):
         raise SystemExit("the rebuilt network answers otherwise; nothing is measured")
     began = time.perf_counter(), time.process_time()
-    stage = Field(theirs, x, y, threat)
+    stage = Field(theirs, x, y, threat, given.alone)
     rows = [stage.meet(step, model) for step in suite.steps]
     their_seconds = _since(began)
     return {
@@ -140,7 +146,7 @@ def measured(model: nn.Module, data: Any, suite: Suite, threat: Linf, samples: i
             "rows": rows,
         },
         "clean": ours.clean_accuracy,
-        "autoattack": autoattack(stage),
+        "autoattack": None if given.without_autoattack else autoattack(stage),
     }
 
 
@@ -150,11 +156,17 @@ if __name__ == "__main__":
     parser.add_argument("eps", type=float)
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--every", type=int, default=1, help="each N-th step only")
+    parser.add_argument("--without-autoattack", action="store_true", help="it takes long")
+    parser.add_argument("--alone", action="store_true", help="theirs meet all that were right")
+    parser.add_argument("--batch", type=int, default=64, help="ours; theirs come in one")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--allocator", choices=("system", "kept"), default="system")
     parser.add_argument("--data", type=Path, default=os.environ.get("SPIKEPROOF_DATA", "data"))
     parser.add_argument("--out", type=Path, help="the record")
+    parser.add_argument("--quick", action="store_true", help="tries the script; measures nothing")
     given = parser.parse_args()
+    if given.quick:
+        given.samples, given.every = 8, 8
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; nothing is measured")
     if given.allocator == "kept":
@@ -172,15 +184,21 @@ if __name__ == "__main__":
         "judge_speed", given.device, recipe=to_values(spec.recipe), threat=to_values(threat)
     )
     kept |= {"samples": given.samples, "every": given.every, "allocator": given.allocator}
-    kept |= {"whole": given.every == 1}
-    kept |= measured(model.to(given.device), data, suite, threat, given.samples)
+    kept |= {"batch": given.batch, "alone": given.alone}
+    kept |= {"whole": given.every == 1, "compared": " ".join(__doc__.split())}
+    conditions = Conditions(given.samples, batch=given.batch, keep_adversarials=False)
+    kept |= measured(model, data, suite, conditions, given)
     ours, theirs = kept["ours"], kept["theirs"]
-    kept["ratios"] = {"seconds: ours / theirs": round(ours["seconds"] / theirs["seconds"], 4)}
+    kept["ratios"] = {
+        f"{key}: ours / theirs": round(ours[key] / theirs[key], 4)
+        for key in ("seconds", "of_processors")
+    }
     if theirs["worst_case"]:
         accuracies = ours["worst_case"] / theirs["worst_case"]
         kept["ratios"]["worst case: ours / theirs"] = round(accuracies, 4)
     name = given.run.resolve().name
-    records.write_json(given.out or RESULTS / f"judge-speed-{name}-{given.device}.json", kept)
+    if given.out or not given.quick:
+        records.write_json(given.out or RESULTS / f"judge-speed-{name}-{given.device}.json", kept)
     part = "" if kept["whole"] else f" (each {given.every}th step only)"
     for side in (ours, theirs):
         print(f"{side['seconds']:.1f} s, {side['worst_case']:.2%} stand{part}")

@@ -21,6 +21,7 @@ from benchmarks._timing import RESULTS, Values, exponent, quartiles, record
 from spikeproof import records
 
 KNOBS = {"T": (2, 4, 8, 16, 32), "batch": (8, 16, 32, 64, 128), "width": (0.25, 0.5, 1, 2, 4)}
+QUICK = {"T": (1, 2), "batch": (1, 2), "width": (0.0625, 0.125)}
 
 
 def points(spec: Values, knob: str, sizes: list[float], rounds: int) -> Values:
@@ -36,7 +37,7 @@ def points(spec: Values, knob: str, sizes: list[float], rounds: int) -> Values:
         {knob: size, "seconds": seconds[size], "multiply_adds": operations}
         for size, operations in zip(sizes, work, strict=True)
     ]
-    half = len(sizes) // 2
+    half = (len(sizes) - 1) // 2
     return {
         "points": rows,
         "exponent": exponent(sizes, medians),
@@ -63,7 +64,10 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--out", type=Path, help="the record")
+    parser.add_argument("--quick", action="store_true", help="tries the script; measures nothing")
     given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.sizes, given.batch, given.width = 1, 2, 2, 0.125
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; nothing is measured")
     kept = record("linear_cost", given.device, settings=vars(given) | {"out": ""})
@@ -72,7 +76,7 @@ if __name__ == "__main__":
     for kind in given.kinds:
         spec = {"net": given.net, "kind": kind, "T": 4, "batch": given.batch}
         spec |= {"width": given.width, "device": given.device, "precision": given.precision}
-        for knob, sizes in KNOBS.items():
+        for knob, sizes in (QUICK if given.quick else KNOBS).items():
             name = f"{kind} {given.net} against {knob}"
             curve = points(spec, knob, list(sizes[: given.sizes]), given.rounds)
             kept["curves"][name] = curve
@@ -80,4 +84,5 @@ if __name__ == "__main__":
                 kept["ratios"][f"exponent of {name}"] = curve["exponent"]
             print(name, {key: value for key, value in curve.items() if key != "points"}, flush=True)
     print("spikeproof --help", kept["seconds_of_help"])
-    records.write_json(given.out or RESULTS / f"linear-cost-{given.device}.json", kept)
+    if given.out or not given.quick:
+        records.write_json(given.out or RESULTS / f"linear-cost-{given.device}.json", kept)

@@ -20,9 +20,12 @@ from benchmarks._timing import RESULTS, Values, paired, record
 from spikeproof import records
 
 
-def compare(spec: Values, rounds: int, limit: float, only: list[str]) -> Values:
+def compare(
+    spec: Values, rounds: int, limit: float, only: list[str], *, compiled: bool = True
+) -> Values:
     """Returns the rows of one comparison, and what ours takes of each."""
-    rows = OURS | EAGER | COMPILED | (ADAPTIVE if spec["kind"] == "pgd" else {})
+    rows = OURS | EAGER | (COMPILED if compiled else {})
+    rows |= ADAPTIVE if spec["kind"] == "pgd" else {}
     specs = {name: spec | row for name, row in rows.items() if not only or name in only}
     found = paired(interleaved(make, specs, rounds=rounds, limit=limit), "ours")
     for row in found.values():
@@ -64,12 +67,17 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=0, help="0 for 32, of vgg11 8; GPU: 256")
     parser.add_argument("--allocators", nargs="+", default=["system", "kept"])
     parser.add_argument("--rows", nargs="+", default=[], help="some rows only")
+    parser.add_argument("--compiled", nargs="*", type=int, default=[4], help="T of compiled rows")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--limit", type=float, default=300, help="seconds for one step")
     parser.add_argument("--memory-batch", type=int, default=32, help="0 to leave memory out")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--out", type=Path, help="the record")
+    parser.add_argument("--quick", action="store_true", help="tries the script; measures nothing")
     given = parser.parse_args()
+    if given.quick:
+        given.nets, given.times, given.allocators, given.batch = ["small"], [2], ["kept"], 2
+        given.rows, given.rounds, given.memory_batch, given.width = ["ours", "plain"], 1, 0, 0.125
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; nothing is measured")
     sizes = {"small": 32, "vgg11": 8} if given.device == "cpu" else {}
@@ -77,16 +85,18 @@ if __name__ == "__main__":
     shared = {"device": given.device, "precision": given.precision, "width": given.width}
     kept: Values = record("steps", given.device, settings=vars(given) | {"out": ""})
     kept |= {"whole": False, "comparisons": {}, "memory": {}, "ratios": {}}
-    path = given.out or RESULTS / f"steps-{given.device}.json"
+    path = given.out or (None if given.quick else RESULTS / f"steps-{given.device}.json")
 
     for net, kind, T, allocator in product(given.nets, given.kinds, given.times, allocators):
         spec = shared | {"net": net, "kind": kind, "T": T, "allocator": allocator}
         spec["batch"] = given.batch or sizes.get(net, 256)
         name = f"{kind} {net} T={T} {allocator} allocator"
-        rows = compare(spec, given.rounds, given.limit, given.rows)
+        compiled = T in given.compiled
+        rows = compare(spec, given.rounds, given.limit, given.rows, compiled=compiled)
         kept["comparisons"][name] = {"batch": spec["batch"], "rows": rows}
         kept["ratios"] |= ratios(name, rows)
-        records.write_json(path, kept)  # what was measured outlives a kill
+        if path is not None:
+            records.write_json(path, kept)  # what was measured outlives a kill
         for ratio, value in ratios(name, rows).items():
             print(f"{ratio} {value:.3f}", flush=True)
     for allocator in allocators if given.memory_batch else ():
@@ -100,4 +110,5 @@ if __name__ == "__main__":
                 ratio = round(rows["ours"]["peak"] / rows[other]["peak"], 4)
                 kept["ratios"][f"{name}: ours / {other}"] = ratio
                 print(f"{name}: ours / {other} {ratio:.3f}")
-    records.write_json(path, kept | {"whole": True})
+    if path is not None:
+        records.write_json(path, kept | {"whole": True})

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tests.instrumented  # noqa: F401  before anything of the package
+
+# isort: split
 import fcntl
 import os
 import subprocess

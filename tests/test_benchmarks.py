@@ -12,7 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("steps", "linear_cost", "judge_speed", "compare", "neurons")
+OURS = ("steps", "linear_cost", "judge_speed", "compare", "neurons", "gpu", "runtime", "memory")
 PEERS = ("spikingjelly", "snntorch", "norse", "torchattacks", "pyautoattack")
 
 
@@ -92,6 +92,28 @@ def test_every_step_of_standard_that_follows_gradients_has_a_counterpart():
     suite = named_suite("standard", Linf(0.05), 10, (1, 8, 8))
     without = [s.id for s in suite.steps if counterparts.counterpart(s.attack, 0.05) is None]
     assert without == ["S1-random"]
+
+
+@pytest.mark.slow  # a process for each row
+@pytest.mark.parametrize(
+    ("name", "options", "ratio"),
+    [
+        ("neurons", (), "T=2: ours / fastest_eager_peer"),
+        ("steps", (), "training small T=2 kept allocator: ours / plain"),
+        (
+            "gpu",
+            ("--device", "cpu", "--precisions", "bfloat16", "--rows", "ours", "reference"),
+            "neurons T=2 bfloat16: ours / copy",
+        ),
+    ],
+)
+def test_a_script_runs_to_its_end_and_can_be_compared_with_itself(name, options, ratio, tmp_path):
+    out = str(tmp_path / "record.json")
+    words = ["-W", "ignore", "-m", f"benchmarks.{name}", "--quick", *options, "--out", out]
+    ended = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert json.loads(Path(out).read_text())["ratios"][ratio] > 0
+    assert compared(out, out).returncode == 0
 
 
 def written(folder, name, ratios, **environment):

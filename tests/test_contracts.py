@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from spikeproof.attacks import (
     APGD,
@@ -47,6 +48,7 @@ from spikeproof.attacks import (
     TopK,
 )
 from spikeproof.catalogue import KINDS
+from spikeproof.compress import Pattern, Pruning
 from spikeproof.data import Split, inventory, load
 from spikeproof.models import MLP, Architecture, Setting, analog_twin, build
 from spikeproof.seeding import generator
@@ -55,6 +57,7 @@ from spikeproof.training import (
     CrossEntropy,
     Objective,
     Optimizer,
+    Penalty,
     Plan,
     Schedule,
     Steps,
@@ -67,6 +70,8 @@ from tests.contracts.event_attack import assert_event_search, assert_fewest
 from tests.contracts.loss import assert_loss, assert_loss_climbs
 from tests.contracts.model import assert_model
 from tests.contracts.neuron import assert_neuron
+from tests.contracts.objective import assert_objective, assert_penalty
+from tests.contracts.pruning import assert_pattern, assert_pruning
 from tests.contracts.rule import assert_rule
 from tests.contracts.surrogate import assert_surrogate
 from tests.contracts.threat import assert_threat
@@ -80,6 +85,18 @@ TINY = {
     "sew_resnet": {"width": 0.05},
     "spiking_resnet": {"width": 0.05},
 }
+
+
+def boosted(model, x, y):
+    """The boosted cross entropy of MART."""
+    p = model(x).softmax(1)
+    rival = torch.stack([row[row != row[label]].max() for row, label in zip(p, y, strict=True)])
+    return -(p[torch.arange(len(y)), y].log() + (1 - rival).log()).mean()
+
+
+def at_every_step(model, x, y):
+    """The mean cross entropy over time of TET."""
+    return torch.stack([cross_entropy(step, y) for step in model.steps(x)]).mean()
 
 
 @dataclass(frozen=True)
@@ -143,6 +160,15 @@ THREATS = {
     "linf": [Linf(0.3), Linf(0.3, low=-1.0, high=2.0)],
     "relaxed_linf": [RelaxedLinf(1.0, high=4.0)],
     "retiming": [Retiming(1), Retiming(4, "b1"), Retiming(4, "b0")],
+}
+# What an objective comes to where an attack may change nothing.
+CLEAN = {
+    "adversarial": CrossEntropy(),
+    "cross_entropy": CrossEntropy(),
+    "mart": boosted,
+    "rat": CrossEntropy(),
+    "tet": at_every_step,
+    "trades": CrossEntropy(),
 }
 SLOW = {"hop_skip_jump", "square"}  # they pay for their optimum with thousands of queries
 # The relaxed ball is Linf by another name, as its own test shows.
@@ -265,28 +291,28 @@ def test_no_search_is_left_out():
     assert flip == FEWEST.keys() | NO_OPTIMUM
 
 
+@of(Pruning)
+@pytest.mark.parametrize("dense", [(), ("first", "head")], ids=["all", "ends dense"])
+def test_prunings(member, dense):
+    often = {"every": 3} if member.kind in ("gradual", "rigl") else {}
+    noisy = {"noise": 1.0} if member.kind == "sign_sampler" else {}
+    assert_pruning(member(sparsity=0.8, dense=dense, **often, **noisy))
+
+
+@of(Pattern)
+def test_patterns(member):
+    assert_pattern(member())
+
+
 @of(Objective)
 def test_objectives(member):
-    """Finite, scalar, and its gradient is that of finite differences."""
-    setting = Setting(channels=1, size=2, classes=3, T=2, neuron=None)
-    network = build(MLP((4,)), setting, 0).double().eval()
-    x = torch.rand((5, 1, 2, 2), generator=generator(0, "objective"), dtype=torch.float64)
-    y = torch.tensor([0, 1, 2, 0, 1])
-    objective = member()
-    loss = objective(network, x, y)
-    assert loss.dim() == 0
-    assert torch.isfinite(loss)
-    weight = next(p for p in network.parameters() if p.dim() == 2)
-    loss.backward()
-    with torch.no_grad():
-        for place in ((0, 0), (2, 3)):
-            values = []
-            for change in (1e-6, -1e-6):
-                weight[place] += change
-                values.append(objective(network, x, y).item())
-                weight[place] -= change
-            slope = (values[0] - values[1]) / 2e-6
-            assert weight.grad[place].item() == pytest.approx(slope, rel=1e-5, abs=1e-9)
+    """One that has no clean loss here is a KeyError."""
+    assert_objective(member(), CLEAN[member.kind])
+
+
+@of(Penalty)
+def test_penalties(member):
+    assert_penalty(member())
 
 
 @pytest.mark.parametrize("schedule", KINDS[Schedule], ids=lambda m: m.__name__)

@@ -15,7 +15,7 @@ import pytest
 import torch
 import typer.main
 
-from spikeproof import attacks, catalogue, data, models, spiking, training
+from spikeproof import attacks, catalogue, compress, data, models, spiking, training
 from spikeproof.catalogue import KINDS, to_values
 from spikeproof.cli import app
 from spikeproof.spiking import recorded
@@ -127,7 +127,14 @@ def default(field: dataclasses.Field) -> str | None:
 
 
 def section_rows() -> list[str]:
-    sections = (catalogue.Source, data.Augmentation, catalogue.Network, training.Plan)
+    sections = (
+        catalogue.Source,
+        data.Augmentation,
+        catalogue.Network,
+        training.Plan,
+        compress.Calibration,
+        catalogue.Stage,
+    )
     fields = [field for section in sections for field in dataclasses.fields(section)]
     shown = [(field.name, default(field)) for field in fields]
     return [f"| `{name}` | {f'`{text}`' if text else 'required'} |" for name, text in shown]
@@ -173,6 +180,7 @@ def test_the_recipe_page_lists_every_shipped_recipe():
     [
         ("neurons.md", (spiking.Surrogate, spiking.Rule, spiking.Encoder)),
         ("models.md", (models.Architecture,)),
+        ("compress.md", (compress.Pruning,)),
         ("training.md", (training.Objective, training.Penalty)),
     ],
 )

@@ -86,7 +86,9 @@ def share_standing(made, x, y, ball):
         ("targeted", 100, Attack(APGD(100, targets=9), TargetedDLR())),
     ],
 )
-def test_ours_ends_within_a_point_of_the_reference(ball, kind, budget, ours):
+def test_ours_is_no_weaker_than_the_reference_by_a_point_nor_stronger_by_three(
+    ball, kind, budget, ours
+):
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         attack = theirs(kind, ball, budget)
@@ -99,7 +101,7 @@ def test_ours_ends_within_a_point_of_the_reference(ball, kind, budget, ours):
     kept = 1 - own.fallen.float().mean().item()
     print(f"{kind} {ball.kind}: ours {100 * kept:.1f} %, reference {100 * standing:.1f} %")
     assert 0.02 < standing < 0.98, "a budget that tells nothing"
-    assert abs(kept - standing) <= 0.01
+    assert -0.03 <= kept - standing <= 0.01
 
 
 @pytest.mark.parametrize("anywhere", [False, True])

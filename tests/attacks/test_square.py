@@ -21,7 +21,7 @@ def test_a_square_lies_at_every_place_with_equal_odds():
     rows = torch.arange(6000)
     x, y = torch.zeros(len(rows), 1, 5, 4), torch.zeros_like(rows)
     s = Standing(Victim(Flat()), x, y, Linf(0.1), Margin(), rows)
-    down, across = _window(s, 3, 5, 4)
+    down, across = _window(s, torch.full((6000,), 3), 5, 4)
     top, left = -down[:, 0, 0, 0], -across[:, 0, 0, 0]
     places = torch.bincount(2 * top + left)
     assert len(places) == 6

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spikeproof.attacks import stochastic
 from spikeproof.catalogue import (
     Spec,
     construct,
@@ -165,3 +166,16 @@ def test_a_spec_out_of_bounds_is_refused(recipe, tmp_path, section, key, value, 
     (tmp_path / "spec.json").write_text(json.dumps(values))
     with pytest.raises(Refusal, match=said):
         read_spec(tmp_path)
+
+
+def test_a_network_with_gates_is_deployed_as_it_was_trained_drawing_anew(recipe, tmp_path):
+    made = read_recipe(recipe, ['network.gates={kind="stog",rate=0.5}'])
+    spec = specify(made, read_data(made, tmp_path))
+    save_model(tmp_path / "run", construct(spec), to_values(spec))
+    model = load_network(tmp_path / "run")
+    x = torch.full((2, 1, 8, 8), 0.7)
+    assert stochastic(model)
+    assert not torch.equal(model(x), model(x))
+    plain = read_recipe(recipe)
+    assert plain.network.gates is None
+    assert read_spec(tmp_path / "run") == spec

@@ -161,14 +161,14 @@ def test_a_full_disk_leaves_one_sentence_and_no_half_file(run, recipe, tmp_path,
 
 
 def test_ctrl_c_leaves_a_folder_to_resume(run, recipe, tmp_path, monkeypatch):
-    from spikeproof.cli import _train
+    from spikeproof.cli import _fitting
 
     def stop(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(_train, "measure", stop)
+        patch.setattr(_fitting, "measure", stop)
         code, _, err = run("train", recipe, "--out", out)
     assert code == 130
     assert "--resume" in err

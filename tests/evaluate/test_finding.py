@@ -42,6 +42,17 @@ def test_a_rejected_claim_fails_by_name_and_count(record, bits, id):
     assert len(finding.reasons) == 1
 
 
+def test_draws_of_noise_need_not_agree_and_what_did_not_hold_does_not_count(record):
+    (step,) = record.steps
+    bits = (True, True) + (False,) * 39
+    drawing = replace(step, unconfirmed=bits, attack={**step.attack, "draws": 10})
+    checks = own_checks(record.data, record.threat, (drawing,), intact=True)
+    found = next(check for check in checks if check.id == "C5")
+    assert found.verdict == "na"
+    assert found.detail.startswith("2 claims")
+    assert conclude(checks, (drawing,)).status == "no evidence of masking"
+
+
 def test_a_step_that_could_not_run_is_a_flag(record):
     steps = (replace(record.steps[0], skipped="no gradient"),)
     checks = own_checks(record.data, record.threat, steps, intact=True)

@@ -28,7 +28,7 @@ from spikeproof.spiking import (
 )
 from tests.contracts.kernel import assert_kernel
 
-pytest.importorskip("numba")
+_fused = pytest.importorskip("spikeproof.spiking._fused")
 
 PLAIN = (Triangle, Rectangle, ATan, StraightThrough)  # no library's exponential
 CURVES = [member() for member in KINDS[Surrogate]]
@@ -46,7 +46,7 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_equal_to_the_reference(rule):
     surrogate = getattr(rule, "surrogate", StraightThrough())
-    assert_kernel(rule, exact=isinstance(surrogate, PLAIN) and surrogate != Triangle(0.7))
+    assert_kernel(rule, exact=isinstance(surrogate, PLAIN))
 
 
 @dataclass(frozen=True)
@@ -114,26 +114,35 @@ def test_what_it_cannot_serve_is_the_references(x, start, theta, smooth):
         integrate_and_fire(x, start, theta, 0.5, hard=True, rule=BPTT(), smooth=smooth)
 
 
-def test_only_the_membranes_are_kept_for_the_backward_pass():
+def test_only_the_currents_are_kept_for_the_backward_pass():
     kept = []
     x = current(8, 4, 32).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=BPTT())
-    assert [t.shape for t in kept] == [x.shape]
-    assert kept[0].data_ptr() != x.data_ptr()
+    assert [t.data_ptr() for t in kept] == [x.data_ptr()]
 
 
-def test_a_current_may_be_overwritten_before_the_backward_pass():
-    slopes = []
-    for name in ("auto", "reference"):
-        x = current(4, 2, 3).requires_grad_()
-        y = x * 1
-        with kernel(name):
-            spikes, _ = integrate_and_fire(y, None, 1.0, 0.5, hard=True, rule=BPTT())
-        with torch.no_grad():
-            y.zero_()
-        slopes += torch.autograd.grad(spikes.sum(), x)
-    assert torch.equal(*slopes)
+def test_a_current_that_is_overwritten_before_the_backward_pass_is_noticed():
+    y = current(4, 2, 3).requires_grad_() * 1
+    spikes, _ = integrate_and_fire(y, None, 1.0, 0.5, hard=True, rule=BPTT())
+    with torch.no_grad():
+        y.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        spikes.sum().backward()
+
+
+def test_large_trains_are_written_past_the_caches_and_are_the_same(monkeypatch):
+    found = []
+    for least in (1 << 40, 1):
+        monkeypatch.setattr(_fused, "PAST_CACHES", least)
+        for rule in (BPTT(), ASSG(), HART(), PDSG()):
+            x = current(9, 4, 64).requires_grad_()
+            how = {"hard": False, "rule": rule, "memory": rule.memory()}
+            spikes, after = integrate_and_fire(x, None, 1.0, 0.5, **how)
+            found += [spikes, after, *torch.autograd.grad((spikes * x.detach()).sum(), x)]
+    half = len(found) // 2
+    for a, b in zip(found[:half], found[half:], strict=True):
+        assert torch.equal(a, b)
 
 
 def test_the_order_in_memory_is_kept():
@@ -210,4 +219,4 @@ def test_a_forked_process_computes_too():
 
 
 def test_it_is_named():
-    assert kernel_in_use().startswith("fused (Numba ")
+    assert kernel_in_use().startswith("fused (llvmlite ")

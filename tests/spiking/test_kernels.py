@@ -193,18 +193,38 @@ def test_an_unknown_kernel_is_refused_and_the_old_choice_comes_back():
     assert kernel_in_use() == before
 
 
-def test_without_numba_the_reference_serves(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "spikeproof.spiking._fused", raising=False)
-    monkeypatch.delitem(sys.modules, "spikeproof.spiking._loops", raising=False)
-    monkeypatch.setattr(_kernels, "_fused", _kernels._fused.__wrapped__)
-    for name in ("_fused", "_loops"):
+@pytest.mark.parametrize(
+    ("package", "device", "own"),
+    [("llvmlite", "cpu", ("_fused", "_loops", "_vectors")), ("Triton", "cuda", ("_triton",))],
+)
+def test_without_its_compiler_the_reference_serves(package, device, own, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setitem(sys.modules, package.lower(), None)
+    monkeypatch.setattr(_kernels, "_compiled", _kernels._compiled.__wrapped__)
+    for name in own:
+        monkeypatch.delitem(sys.modules, f"spikeproof.spiking.{name}", raising=False)
         monkeypatch.delattr(spiking, name, raising=False)
-    assert kernel_in_use() == "reference (Numba cannot be loaded)"
+    assert kernel_in_use(device) == f"reference ({package} cannot be loaded)"
     spikes, _ = integrate_and_fire(torch.ones(2, 1, 1), None, 1.0, 1.0, hard=True, rule=BPTT())
     assert spikes.sum() == 2
 
 
-def test_importing_the_room_imports_no_numba():
-    code = "import sys, spikeproof.spiking; sys.exit('numba' in sys.modules)"
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["auto", "reference"])
+def test_a_membrane_of_low_currents_is_summed_in_float32(name, low):
+    x = (torch.randn(8, 2, 50, generator=generator(8, "low")) + 0.3).to(low).requires_grad_()
+    wide = x.detach().float().requires_grad_()
+    with kernel(name):
+        ours = integrate_and_fire(x, None, 1.0, 0.9, hard=False, rule=BPTT())
+        theirs = integrate_and_fire(wide, None, 1.0, 0.9, hard=False, rule=BPTT())
+    assert (ours[0].dtype, ours[1].dtype) == (low, torch.float32)
+    assert torch.equal(ours[0].float(), theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+    (a,) = torch.autograd.grad(ours[0].sum(), x)
+    (b,) = torch.autograd.grad(theirs[0].sum(), wide)
+    assert torch.equal(a, b.to(low))
+
+
+def test_importing_the_room_imports_no_llvm():
+    code = "import sys, spikeproof.spiking; sys.exit('llvmlite' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

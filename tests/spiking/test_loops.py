@@ -1,31 +1,28 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
+import torch
 
-pytest.importorskip("numba")
+from spikeproof.catalogue import KINDS
+from spikeproof.seeding import generator
+from spikeproof.spiking import Surrogate
 
-from numba import njit
-
-from spikeproof.spiking import _loops
-
-
-@njit
-def exponential(values):
-    out = np.empty_like(values)
-    for i in range(len(values)):
-        out[i] = _loops._exp(values[i])
-    return out
+_loops = pytest.importorskip("spikeproof.spiking._loops")
+_vectors = pytest.importorskip("spikeproof.spiking._vectors")
 
 
-def test_the_exponential_is_right_to_its_last_places_and_below_the_normal_numbers():
-    x = -np.linspace(0, 110, 200_001).astype(np.float32)
-    found, exact = exponential(x).astype(np.float64), np.exp(x.astype(np.float64))
-    normal = x > -87
-    assert np.abs(found[normal] / exact[normal] - 1).max() < 2e-7
-    np.testing.assert_allclose(found[~normal], exact[~normal], rtol=0, atol=3e-45)
+@pytest.mark.parametrize("kind", KINDS[Surrogate])
+def test_every_curve_of_the_catalogue_is_known_and_the_same(kind):
+    curve = kind()
+    v = torch.randn(1000, generator=generator(0, "curve")) * 2
+    found = torch.empty_like(v)
+    loop = _vectors.compiled(
+        lambda n: n.store("y", 0, _loops.CURVES[kind](curve, n.load("x"))),
+    )
+    loop(1, 1000, {"x": (v.data_ptr(), 0), "y": (found.data_ptr(), 0)}, {})
+    torch.testing.assert_close(found, curve.slope(v), rtol=2e-6, atol=1e-7)
 
 
-def test_the_exponential_of_the_ends():
-    x = np.array([0, -0.0, -np.inf, np.nan], np.float32)
-    np.testing.assert_array_equal(exponential(x), np.array([1, 1, 0, np.nan], np.float32))
+def test_one_loop_serves_all_that_differ_in_numbers_only():
+    what = _loops.Pass(3, hard=True, started=False)
+    assert _loops.forward(what) is _loops.forward(_loops.Pass(3, hard=True, started=False))

@@ -164,3 +164,25 @@ def test_time_is_opened_exactly_once(encoder, opens):
     layers = nn.Sequential(nn.Flatten(), *neurons)
     with pytest.raises(Refusal, match="opens_time"):
         SpikingNetwork(Encode(encoder, 2), layers)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_maps_lie_with_channels_last_on_a_cpu_and_mean_the_same(channels):
+    with isolated(5, "layout"):
+        body = nn.Sequential(
+            nn.Conv2d(channels, 4, 3),
+            Spiking(IF(), STEPS, opens_time=True),
+            nn.Conv2d(4, 8, 3),
+            Spiking(IF(), STEPS),
+            nn.Flatten(),
+            nn.Linear(32, 3),
+        )
+    model = SpikingNetwork(Encode(Direct(), STEPS), body)
+    seen = []
+    for layer in (body[1], body[3]):
+        layer.register_forward_hook(lambda _, given, out: seen.extend([given[0], out]))
+    x = torch.rand((3, channels, 6, 6), generator=generator(1, "layout"))
+    logits = model(x)
+    last = [map_.is_contiguous(memory_format=torch.channels_last) for map_ in seen]
+    assert last == [True] * 4
+    torch.testing.assert_close(logits, body(x).unflatten(0, (STEPS, 3)).mean(0))

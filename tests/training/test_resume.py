@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from spikeproof.seeding import generator, isolated
-from spikeproof.training import Adam, Cosine, CrossEntropy, Plan, fit, measure
+from spikeproof.training import Adam, Cosine, CrossEntropy, Orthogonal, Plan, fit, measure
 
 torch.set_num_threads(1)
 
@@ -53,7 +53,10 @@ def with_noise(model, noise):
 
 def train(folder, epochs, save_every, resume):
     held_out = Points(16, "validation")
-    plan = Plan(epochs, 8, Adam(0.01), Cosine(), 0.5, 1.0, save_every=save_every, log_every=1)
+    plan = Plan(
+        epochs, 8, Adam(0.01), Cosine(), 0.5, 1.0, (Orthogonal(0.01, 0.5, wide=8),), 0.9,
+        save_every=save_every, log_every=1,
+    )
     fit(
         Noisy(), Points(28, "train"), CrossEntropy(), plan, Path(folder), resume=resume,
         validate=lambda model: measure(model, held_out), per_step=with_noise,

@@ -4,9 +4,22 @@ import pytest
 import torch
 from torch.nn import functional
 
-from spikeproof.attacks import FGSM, MIFGSM, PGD, Linf
+from spikeproof.attacks import (
+    FGSM,
+    MIFGSM,
+    PGD,
+    SEA,
+    Flips,
+    Linf,
+    RandomSearch,
+    Retiming,
+    RetimingSearch,
+    TopK,
+)
 from spikeproof.errors import Refusal
-from spikeproof.training import TRADES, CrossEntropy
+from spikeproof.models import CNN, Setting, build
+from spikeproof.spiking import IF, Frames
+from spikeproof.training import MART, TRADES, Adversarial, CrossEntropy
 from spikeproof.training._trades import divergence
 from tests.training.robust import images, network
 
@@ -54,6 +67,51 @@ def test_the_attack_climbs_the_divergence_not_the_loss():
 
 
 @pytest.mark.parametrize("search", [FGSM(), MIFGSM(3), PGD(3, random_start=False)])
-def test_a_search_that_starts_where_there_is_no_slope_is_refused(search):
-    with pytest.raises(Refusal, match="has no slope"):
-        TRADES(search=search)
+def test_a_search_that_would_start_where_there_is_no_slope_starts_elsewhere(search):
+    """At the clean input the gradient is rounding, and its sign would be noise."""
+    model, (x, y) = network(analog=True), images()
+    seen = []
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    TRADES(Linf(0.1), search)(model, x, y, 1)
+    start, (_, attacked) = seen[1], seen[-1].chunk(2)
+    assert Linf(0.1).admits(start, x).all()
+    assert (start - x).abs().mean() > 0.02
+    reached = divergence(network(analog=True)(x), network(analog=True)(attacked))
+    begun = divergence(network(analog=True)(x), network(analog=True)(start))
+    assert (reached > begun).float().mean() > 0.8
+
+
+def test_a_search_that_does_not_climb_is_refused():
+    with pytest.raises(Refusal, match="climbs to no end"):
+        TRADES(search=RandomSearch())(network(), *images())
+
+
+@pytest.mark.parametrize(
+    ("threat", "search"),
+    [
+        (Flips(6), TopK(4)),
+        (Flips(6, binary=False), TopK(4)),
+        (Flips(6), SEA()),
+        (Retiming(1), RetimingSearch(3)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("objective", [Adversarial, MART, TRADES])
+def test_on_events_every_objective_trains_on_frames_that_a_sensor_can_deliver(
+    objective, threat, search
+):
+    setting = Setting(channels=2, size=8, classes=3, T=3, encoder=Frames(), neuron=IF(theta=0.2))
+    model = build(CNN((4,), 8), setting)
+    x = (images()[0].unsqueeze(1).repeat(1, 3, 2, 1, 1) > 0.7).float()
+    x[:, 1] = x[:, 1].flip(-1)
+    seen = []
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    objective(threat, search)(model, x, images()[1], 0).backward()
+    attacked = seen[-1][-len(x) :]
+    assert threat.admits(attacked, x).all()
+    assert not torch.equal(attacked, x)
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    if objective is TRADES:
+        start = seen[1]
+        assert threat.admits(start, x).all()
+        assert (start != x).flatten(1).any(1).all()

@@ -32,6 +32,7 @@ from spikeproof.attacks._square import Square
 from spikeproof.attacks._standing import Chance, Outcome, Standing
 from spikeproof.attacks._structured import CornerEvents, DashEvents, FrameEvents
 from spikeproof.attacks._threat import L0, L1, L2, Ball, Linf, Threat
+from spikeproof.attacks._together import run_together, together
 from spikeproof.attacks._topk import TopK
 from spikeproof.attacks._victim import Victim, fingerprint, frozen, stochastic, under_attack
 
@@ -85,6 +86,8 @@ __all__ = [
     "margins",
     "nearest",
     "run",
+    "run_together",
     "stochastic",
+    "together",
     "under_attack",
 ]

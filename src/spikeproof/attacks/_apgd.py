@@ -29,6 +29,7 @@ class APGD(Search):
     kind: Literal["apgd"] = "apgd"
     fits = (Linf, L2, L1)
     climbs = True
+    abreast = True
 
     @override
     def __call__(self, s: Standing) -> None:

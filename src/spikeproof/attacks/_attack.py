@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from spikeproof import seeding
+from spikeproof.attacks._foresight import Foresight
 from spikeproof.attacks._losses import CE, Loss
 from spikeproof.attacks._standing import Chance, Outcome, Standing
 from spikeproof.attacks._threat import Ball, Threat
@@ -25,6 +27,7 @@ class Search(ABC):
     fits: ClassVar[tuple[type[Threat], ...]] = (Ball,)
     blind: ClassVar[bool] = False  # asks for no gradient
     climbs: ClassVar[bool] = False  # ends at an admissible point, higher as a rule than the first
+    abreast: ClassVar[bool] = False  # its runs may lie side by side
     targets: int = 0  # how many wrong classes it aims at, one after the other
 
     def __post_init__(self) -> None:
@@ -77,7 +80,7 @@ class Attack:
         return f"{self.search} {self.loss} {self.rule}"
 
 
-def run(
+def run(  # noqa: PLR0913  each is one thing that a run is of
     attack: Attack,
     model: nn.Module,
     x: Tensor,
@@ -87,11 +90,13 @@ def run(
     ids: Tensor,
     seed: int = 0,
     source: nn.Module | None = None,
+    most: int = 0,
 ) -> Outcome:
     """Returns what the attack claims for a batch of a model in eval mode (see ``under_attack``).
 
     ``ids`` name the samples: a sample's result depends on its id and the seed, not on its batch.
-    ``source`` is the network whose gradient is followed, where it is another one.
+    ``source`` is the network whose gradient is followed, where it is another one. Where few
+    samples stand, a search may fill a batch with up to ``most`` rows, and finds the same.
     """
     if not isinstance(threat, attack.search.fits):
         raise Refusal(
@@ -99,7 +104,9 @@ def run(
             f"{', '.join(kind.__name__ for kind in attack.search.fits)}; choose another search"
         )
     victim = Victim(model, attack.rule, source=source)
-    votes = attack.votes if attack.draws > 1 or stochastic(model) else 1
+    noisy = attack.draws > 1 or stochastic(model)
+    votes = attack.votes if noisy else 1
+    standing = partial(Foresight, most=most) if most and not noisy else Standing
     zeros = [torch.zeros_like(y) for _ in range(3)]
     total = Outcome(x.clone(), zeros[0] > 0, *zeros)
     left = torch.arange(len(y), device=y.device)
@@ -108,7 +115,7 @@ def run(
         seeds = [seeding.derive(seed, *names, int(i)) for i in ids[left].tolist()]
         chance = Chance(attack.draws, votes, seeding.derive(seed, *names, "noise"))
         rows = torch.tensor(seeds, dtype=torch.int64, device=x.device)
-        s = Standing(victim, x[left], y[left], threat, attack.loss, rows, chance)
+        s = standing(victim, x[left], y[left], threat, attack.loss, rows, chance)
         attack.search(s)
         part = s.outcome()
         total.x_adv[left] = part.x_adv

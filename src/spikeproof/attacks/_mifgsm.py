@@ -26,6 +26,7 @@ class MIFGSM(Search):
     kind: Literal["mifgsm"] = "mifgsm"
     fits = (Linf, L2)
     climbs = True
+    abreast = True
 
     @override
     def __call__(self, s: Standing) -> None:

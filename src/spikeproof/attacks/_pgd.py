@@ -25,6 +25,7 @@ class PGD(Search):
     kind: Literal["pgd"] = "pgd"
     fits = (Linf, L2)
     climbs = True
+    abreast = True
 
     @override
     def __call__(self, s: Standing) -> None:

@@ -28,6 +28,7 @@ class SAPGD(Search):
     kind: Literal["sapgd"] = "sapgd"
     fits = (Linf,)
     climbs = True
+    abreast = True
 
     @override
     def __call__(self, s: Standing) -> None:

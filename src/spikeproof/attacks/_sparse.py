@@ -28,6 +28,7 @@ class SparseSearch(Search):
     kind: Literal["sparse"] = "sparse"
     fits = (L0,)
     climbs = True
+    abreast = True
 
     @override
     def __call__(self, s: Standing) -> None:

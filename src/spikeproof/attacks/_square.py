@@ -8,14 +8,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from typing_extensions import override
 
 from spikeproof.attacks._attack import Search
+from spikeproof.attacks._foresight import Foresight, Trials
 from spikeproof.attacks._standing import Standing
 from spikeproof.attacks._threat import L2, Linf, per_row
 
 # Of 10,000 queries: after these the share of the image that a square covers is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+Rows = Standing | Trials
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,17 @@ class Square(Search):
 
     @override
     def __call__(self, s: Standing) -> None:
-        start, propose = (_stripes, _squares) if isinstance(s.ball, Linf) else (_tiles, _swap)
+        linf = isinstance(s.ball, Linf)
+        start, propose, calls = (_stripes, _squares, 2) if linf else (_tiles, _swap, 4)
+        sides = self._sides(s.x, 1 if linf else 3)
         s.x = _image(s, start(s))
         self._ask(s)
         s.best, s.peak = s.x, s.height
+        if isinstance(s, Foresight):
+            s.climb(self.queries - 1, lambda t: _image(t, propose(t, sides[t.turns])), calls)
+            return
         for query in s.steps(self.queries - 1):
-            s.x = _image(s, propose(s, self._share(query)))
+            s.x = _image(s, propose(s, sides[query].expand(len(s))))
             self._ask(s)
             kept = s.height >= s.peak
             s.best = torch.where(per_row(kept, s.x), s.x, s.best)
@@ -50,11 +59,18 @@ class Square(Search):
         logits = s.look(s.x)
         s.height = s.loss(logits, s.y, s.target)
 
+    def _sides(self, x: Tensor, least: int) -> Tensor:
+        """Returns the side of each query's square, of a value at least."""
+        *_, height, width = _planes(x).shape
+        shares = [self._share(query) for query in range(self.queries)]
+        sides = [max(round(math.sqrt(share * height * width)), least) for share in shares]
+        return torch.tensor(sides, device=x.device)
+
     def _share(self, query: int) -> float:
         return self.p_init / 2 ** sum(query * 10_000 > at * self.queries for at in HALVINGS)
 
 
-def _image(s: Standing, delta: Tensor) -> Tensor:
+def _image(s: Rows, delta: Tensor) -> Tensor:
     return s.ball.project(s.clean + delta.reshape(s.clean.shape), s.clean)
 
 
@@ -63,22 +79,23 @@ def _planes(x: Tensor) -> Tensor:
     return x.reshape(len(x), math.prod(x.shape[1:]) // (height * x.shape[-1]), height, x.shape[-1])
 
 
-def _signs(s: Standing, *shape: int) -> Tensor:
-    return torch.where(s.uniform(shape) < 0.5, -1.0, 1.0).to(s.x.dtype)
+def _signs(s: Rows, *shape: int) -> Tensor:
+    return torch.where(s.uniform(shape) < 0.5, -1.0, 1.0).to(s.clean.dtype)
 
 
-def _window(s: Standing, side: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _window(s: Rows, sides: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Returns where rows and columns lie in a random square; outside they are not in 0..side."""
     corner = s.uniform((2,))
-    top = (corner[:, 0] * (height - min(side, height) + 1)).long()
-    left = (corner[:, 1] * (width - min(side, width) + 1)).long()
-    rows = torch.arange(height, device=s.x.device) - top[:, None]
-    columns = torch.arange(width, device=s.x.device) - left[:, None]
+    top = (corner[:, 0] * (height - sides.clamp_max(height) + 1)).long()
+    left = (corner[:, 1] * (width - sides.clamp_max(width) + 1)).long()
+    rows = torch.arange(height, device=sides.device) - top[:, None]
+    columns = torch.arange(width, device=sides.device) - left[:, None]
     return rows[:, None, :, None], columns[:, None, None, :]
 
 
-def _inside(rows: Tensor, columns: Tensor, side: int) -> Tensor:
-    return (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+def _inside(rows: Tensor, columns: Tensor, sides: Tensor) -> Tensor:
+    sides = per_row(sides, rows)
+    return (rows >= 0) & (rows < sides) & (columns >= 0) & (columns < sides)
 
 
 def _stripes(s: Standing) -> Tensor:
@@ -86,11 +103,10 @@ def _stripes(s: Standing) -> Tensor:
     return s.ball.eps * _signs(s, channels, 1, width).expand(-1, -1, height, -1)
 
 
-def _squares(s: Standing, share: float) -> Tensor:
+def _squares(s: Rows, sides: Tensor) -> Tensor:
     delta = _planes(s.best - s.clean)
     _, channels, height, width = delta.shape
-    side = max(round(math.sqrt(share * height * width)), 1)
-    inside = _inside(*_window(s, side, height, width), side)
+    inside = _inside(*_window(s, sides, height, width), sides)
     return torch.where(inside, s.ball.eps * _signs(s, channels, 1, 1), delta)
 
 
@@ -107,18 +123,18 @@ def _tiles(s: Standing) -> Tensor:
     return s.ball.eps * tiled / per_row(_norm(tiled), tiled)
 
 
-def _swap(s: Standing, share: float) -> Tensor:
+def _swap(s: Rows, sides: Tensor) -> Tensor:
     """Returns the change with the budget of one square moved to another, of norm eps."""
     delta = _planes(s.best - s.clean)
     _, channels, height, width = delta.shape
-    side = max(round(math.sqrt(share * height * width)), 3)
-    side += 1 - side % 2
-    rows, columns = _window(s, side, height, width)
-    here = _inside(rows, columns, side)
-    there = _inside(*_window(s, side, height, width), side)
-    bump = _bump(side, like=delta)
-    straight = bump[rows.clamp(0, side - 1), columns.clamp(0, side - 1)]
-    turned = bump[columns.clamp(0, side - 1), rows.clamp(0, side - 1)]
+    sides = sides + 1 - sides % 2
+    rows, columns = _window(s, sides, height, width)
+    here = _inside(rows, columns, sides)
+    there = _inside(*_window(s, sides, height, width), sides)
+    bumps, which = _bumps(sides, like=delta)
+    last = per_row(sides - 1, delta)
+    rows, columns = (lines.clamp_min(0).minimum(last) for lines in (rows, columns))
+    straight, turned = bumps[which, rows, columns], bumps[which, columns, rows]
     shape = torch.where(per_row(s.uniform((1,))[:, 0] < 0.5, delta), straight, turned)
     old = torch.where(here, delta, 0)
     fresh = _signs(s, channels, 1, 1) * shape + old / per_row(_norm(old), old)
@@ -133,6 +149,14 @@ def _swap(s: Standing, share: float) -> Tensor:
 
 def _norm(values: Tensor) -> Tensor:
     return values.flatten(1).norm(dim=1).clamp_min(1e-12)
+
+
+def _bumps(sides: Tensor, *, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a bump of each size, in the corner of as large a plane, and which one a row has."""
+    sizes, which = sides.unique(return_inverse=True)
+    whole = int(sizes[-1])
+    found = [functional.pad(_bump(n, like=like), (0, whole - n) * 2) for n in sizes.tolist()]
+    return torch.stack(found), per_row(which, like)
 
 
 def _bump(side: int, *, like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from spikeproof.attacks import _noise
 from spikeproof.attacks._losses import Loss, correct
 from spikeproof.attacks._threat import Ball, Threat
 from spikeproof.attacks._victim import Victim
-from spikeproof.spiking import forget, keep_samples, unobserved
+from spikeproof.spiking import unobserved
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Standing:
         seeds: Tensor,
         chance: Chance | None = None,
     ) -> None:
-        forget(victim.source)
+        victim.forget()
         self.x, self.clean, self.y, self.seeds = x.clone(), x, y, seeds
         self.target = y
         self.threat, self.loss = threat, loss
@@ -141,7 +141,7 @@ class Standing:
             if isinstance(value, Tensor) and not name.startswith("_"):
                 setattr(self, name, value[rows])
         self._place = self._place[rows]
-        keep_samples(self._victim.source, rows)
+        self._victim.keep(rows)
 
     def aims(self, targets: int) -> Iterator[None]:
         """Sets ``target`` to each of the best wrong classes at the clean input in turn.
@@ -169,6 +169,9 @@ class Standing:
         """Returns what was found for every sample that the attack began with."""
         return Outcome(self._found, self._at > 0, self._at, self._forwards, self._backwards)
 
+    def _losses(self, logits: Tensor) -> Tensor:
+        return self.loss(logits, self.y, self.target)
+
     def _redraw(self, *names: str | int) -> None:
         self._queries += 1
         self._victim.redraw(seeding.derive(self._chance.seed, self._queries, *names))
@@ -179,11 +182,7 @@ class Standing:
             self._redraw("draw", draw)
             self._forwards[self._place] += 1
             self._backwards[self._place] += 1
-            return self._victim.gradient(
-                x,
-                lambda logits: self.loss(logits, self.y, self.target),
-                per_step=self.loss.per_step,
-            )
+            return self._victim.gradient(x, self._losses, per_step=self.loss.per_step)
 
     def _outvoted(self, x: Tensor, fell: Tensor) -> Tensor:
         """Returns which of the errors most fresh draws of the noise confirm."""
@@ -197,13 +196,20 @@ class Standing:
         return fell.index_put((rows,), 2 * wrong > self._chance.votes)
 
     def _judge(self, x: Tensor, logits: Tensor) -> Tensor:
-        fell = ~correct(logits, self.y) & self.threat.admits(x, self.clean)
+        wrong = ~correct(logits, self.y)
+        if not bool(wrong.any()):
+            return torch.arange(len(wrong), device=wrong.device)
+        fell = wrong & self.threat.admits(x, self.clean)
         if self._chance.votes > 1:
             fell = self._outvoted(x, fell)
         places = self._place[fell]
         self._found[places] = x[fell].detach()
         self._at[places] = self._forwards[places]
-        stands = (~fell).nonzero().squeeze(1)
+        stands = self._standing(fell)
         if len(stands) < len(fell):
             self.keep(stands)
         return stands
+
+    def _standing(self, fell: Tensor) -> Tensor:
+        """Returns the rows that go on."""
+        return (~fell).nonzero().squeeze(1)

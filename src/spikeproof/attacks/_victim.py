@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import Refusal
-from spikeproof.spiking import CBA, Encode, Poisson, Rule, drawing_from, keep_samples, seen_through
+from spikeproof.spiking import (
+    CBA,
+    Encode,
+    Gate,
+    Rule,
+    drawing_from,
+    forget,
+    keep_samples,
+    seen_through,
+)
 
 Rows = Callable[[Tensor], Tensor]
 
@@ -33,20 +42,28 @@ class Victim:
         self.source = chosen if rule is None else seen_through(chosen, rule)
         # Through any other rule the source's logits are the model's own, bit for bit.
         self.same_forward = source is None and not isinstance(rule, CBA)
-        self._entrances = [*_noisy(self.model), *_noisy(self.source)]
+        self._sources = [*_noisy(self.model), *_noisy(self.source)]
 
     def redraw(self, seed: int) -> None:
         """Gives a stochastic network the noise of this seed: one field, shared by all samples.
 
         To each sample it is as random as a field of its own, and it does not depend on the batch.
         """
-        for entrance in self._entrances:
-            entrance.encoder, entrance.generator = Poisson(seed), None
+        for source in self._sources:
+            source.redraw(seed)
 
     def logits(self, x: Tensor) -> Tensor:
         """Returns the deployed model's logits."""
         with torch.no_grad():
             return self.model(x)
+
+    def forget(self) -> None:
+        """Clears what an adaptive rule remembers, as a new batch needs."""
+        forget(self.source)
+
+    def keep(self, rows: Tensor) -> None:
+        """Tells an adaptive rule that only these samples go on, in this order."""
+        keep_samples(self.source, rows)
 
     def gradient(self, x: Tensor, losses: Callable[[Tensor], Tensor], *, per_step: bool) -> Any:
         """Returns the source's mean logits, the losses, and their gradient at the input."""
@@ -54,7 +71,7 @@ class Victim:
         alone = len(x) == 1
         if alone:
             x = x.repeat(2, *[1] * (x.dim() - 1))
-            keep_samples(self.source, torch.zeros(2, dtype=torch.int64, device=x.device))
+            self.keep(torch.zeros(2, dtype=torch.int64, device=x.device))
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             answers = self._steps(x) if per_step else self.source(x)
@@ -68,7 +85,7 @@ class Victim:
                 )
             (gradient,) = torch.autograd.grad(loss.sum(), x)
         if alone:
-            keep_samples(self.source, torch.zeros(1, dtype=torch.int64, device=x.device))
+            self.keep(torch.zeros(1, dtype=torch.int64, device=x.device))
             gradient = gradient[:1]
         return logits.detach(), loss.detach(), gradient
 
@@ -87,12 +104,8 @@ def stochastic(model: nn.Module) -> bool:
     return bool(_noisy(model))
 
 
-def _noisy(model: nn.Module) -> list[Encode]:
-    return [
-        m
-        for m in model.modules()
-        if isinstance(m, Encode) and m.generator is not None and isinstance(m.encoder, Poisson)
-    ]
+def _noisy(model: nn.Module) -> list[Encode | Gate]:
+    return [m for m in model.modules() if isinstance(m, Encode | Gate) and m.noisy]
 
 
 def _owned(model: nn.Module) -> nn.Module:

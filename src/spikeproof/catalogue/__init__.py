@@ -9,6 +9,7 @@ from spikeproof.catalogue._recipe import (
     Recipe,
     Source,
     Spec,
+    Stage,
     construct,
     load_network,
     read_data,
@@ -16,6 +17,7 @@ from spikeproof.catalogue._recipe import (
     read_spec,
     specify,
 )
+from spikeproof.catalogue._stages import calibration_batches, handed_over, in_stages
 
 __all__ = [
     "KINDS",
@@ -24,8 +26,12 @@ __all__ = [
     "Recipe",
     "Source",
     "Spec",
+    "Stage",
+    "calibration_batches",
     "construct",
     "from_values",
+    "handed_over",
+    "in_stages",
     "load_network",
     "read_data",
     "read_recipe",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spikeproof import attacks, models, spiking, training
+from spikeproof import attacks, compress, models, spiking, training
 
 KINDS: dict[object, tuple[type, ...]] = {
     spiking.Surrogate: (
@@ -32,6 +32,7 @@ KINDS: dict[object, tuple[type, ...]] = {
         spiking.Frames,
         spiking.Averaged,
     ),
+    spiking.Gates: (spiking.Gates,),
     models.Architecture: (
         models.CNN,
         models.MLP,
@@ -43,14 +44,26 @@ KINDS: dict[object, tuple[type, ...]] = {
     ),
     training.Optimizer: (training.SGD, training.Adam, training.AdamW),
     training.Schedule: (training.Constant, training.Cosine, training.Steps),
+    training.Retraction: (training.Orthogonal, training.Simplex),
     training.Objective: (
         training.Adversarial,
         training.CrossEntropy,
         training.MART,
+        training.RAT,
         training.TET,
         training.TRADES,
     ),
-    training.Penalty: (training.SR,),
+    training.Penalty: (training.MPDSGR, training.SR, training.TGO),
+    compress.Pruning: (
+        compress.Magnitude,
+        compress.Gradual,
+        compress.RandomStatic,
+        compress.RigL,
+        compress.SignSampler,
+        compress.Hydra,
+        compress.Harp,
+    ),
+    compress.Pattern: (compress.Unstructured, compress.NM, compress.Block),
     attacks.Threat: (
         attacks.Flips,
         attacks.L0,

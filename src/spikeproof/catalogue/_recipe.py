@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,22 @@ from typing import Any, Literal
 
 from spikeproof.catalogue._read import from_values
 from spikeproof.catalogue._toml import read_toml
+from spikeproof.compress import Calibration, Pruning
 from spikeproof.data import Augmentation, Dataset, load, read_path, subset
 from spikeproof.errors import Refusal, short, within
 from spikeproof.models import Architecture, Setting, build
 from spikeproof.records import read_json
-from spikeproof.spiking import IF, LIF, Direct, Encoder, Frames, SpikingNetwork
+from spikeproof.seeding import generator
+from spikeproof.spiking import (
+    IF,
+    LIF,
+    Direct,
+    Encoder,
+    Frames,
+    Gates,
+    SpikingNetwork,
+    drawing_from,
+)
 from spikeproof.training import SPEC, CrossEntropy, Objective, Penalty, Plan, load_weights
 
 
@@ -51,9 +63,35 @@ class Network:
     neuron: LIF = field(default_factory=IF)
     encoder: Encoder = field(default_factory=Direct)
     analog: bool = False
+    gates: Gates | None = None
 
     def __post_init__(self) -> None:
         within("network.T", self.T, 1, 10_000)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of several, each of which begins with the network that the last one left.
+
+    What a stage leaves out is the recipe's own.
+    """
+
+    name: str
+    analog: bool = False
+    epochs: int = 0  # 0: the recipe's
+    lr: float = 0.0  # 0: the recipe's
+    objective: Objective | None = None
+    prune: Pruning | None = None
+    fresh: bool = False  # begin with new weights under the masks of the network before
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", self.name):
+            raise Refusal(
+                f"a stage is called {short(self.name)}; its name is that of a folder, of up to 40 "
+                "small letters, digits and hyphens; rename it"
+            )
+        within("epochs of a stage", self.epochs, 0, 1_000_000_000)
+        within("lr of a stage", self.lr, 0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -67,6 +105,20 @@ class Recipe:
     objective: Objective = field(default_factory=CrossEntropy)
     penalties: tuple[Penalty, ...] = ()
     augment: Augmentation = field(default_factory=Augmentation)
+    prune: Pruning | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    stages: tuple[Stage, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise Refusal(f"stages are {short(names)}; each has a name of its own; rename one")
+        spiking = [stage.name for stage in self.stages if not stage.analog]
+        if spiking != names[len(names) - len(spiking) :]:
+            raise Refusal(
+                f"stage {spiking[0]} is spiking and one after it is analog; analog networks become "
+                "spiking ones and not the other way; put the analog stages first"
+            )
 
 
 @dataclass(frozen=True)
@@ -162,6 +214,7 @@ def construct(spec: Spec, seed: int = 0) -> SpikingNetwork:
         T=network.T,
         neuron=None if network.analog else network.neuron,
         encoder=network.encoder,
+        gates=network.gates,
         mean=spec.input.mean,
         std=spec.input.std,
     )
@@ -174,10 +227,20 @@ def read_spec(folder: Path) -> Spec:
 
 
 def load_network(folder: Path) -> SpikingNetwork:
-    """Returns the trained network of a run folder, in evaluation mode."""
-    model = construct(read_spec(folder))
+    """Returns the trained network of a run folder, in evaluation mode; gates draw fresh noise."""
+    spec = read_spec(folder)
+    model = construct(spec)
     load_weights(folder, model)
+    if spec.recipe.network.gates is not None:
+        model = drawing_from(model, generator(spec.recipe.train.seed, "deployed"))
     return model.eval()
+
+
+def _under(values: Any, key: str) -> Any:
+    """Returns a section, made where it is missing, or a table of a list, counted from 0."""
+    if isinstance(values, list) and key.isdecimal() and len(key) < 4 and int(key) < len(values):
+        return values[int(key)]
+    return values.setdefault(key, {}) if isinstance(values, dict) else None
 
 
 def _lay(values: dict[str, Any], override: str) -> None:
@@ -188,9 +251,9 @@ def _lay(values: dict[str, Any], override: str) -> None:
             f"{short(override)} is not an override; it has the form section.key=value on one "
             "line; write for example train.epochs=5"
         )
-    for key in keys[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
+    for place, key in enumerate(keys[:-1], 2):
+        values = _under(values, key)
+        if not isinstance(values, dict if place == len(keys) else dict | list):
             raise Refusal(
                 f"{short(override)} goes through {key}, which holds a value; only sections have "
                 "keys; name the section that has it"

@@ -18,8 +18,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # rich's boxes take as long to load as all else that --help needs
 )
-data = typer.Typer(help="What data sets are here, and whether they are whole.")
+data = typer.Typer(
+    help="What data sets are here, and whether they are whole.", rich_markup_mode=None
+)
 app.add_typer(data, name="data", no_args_is_help=True)
 
 INTERRUPTED = 130  # what the shell expects after Ctrl-C, and what typer makes of it
@@ -183,6 +186,58 @@ def evaluate(  # noqa: PLR0913  the flags of one command
     )
 
 
+@app.command(
+    epilog="""Examples:
+
+spikeproof diagnose runs/demo --limit 32
+
+spikeproof diagnose runs/demo --rule own --rule assg --rule atan --part trail
+
+spikeproof diagnose package.module:factory --data digits --threat linf:0.1"""
+)
+def diagnose(  # noqa: PLR0913  the flags of one command
+    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    data: Annotated[
+        str, typer.Option(help="A named set; by default the one that the run was trained on.")
+    ] = "",
+    threat: Annotated[
+        str, typer.Option(help="What attacked samples may change, such as linf:8/255.")
+    ] = "linf:8/255",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="A gradient: own, assg, bptr, cba ... or a surrogate's kind; repeat."),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="trail, vulnerability, landscape, domains, curves; repeat; all."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 64,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The record's folder; MODEL/diagnosis by default."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Samples at a time; changes no result.")] = 64,
+    seed: int = 0,
+    data_dir: Root = Path("data"),
+    device: Device = "auto",
+) -> None:
+    """Look inside a network under attack: sparsity trail, vulnerability, landscape, curves."""
+    from spikeproof.cli._diagnose import diagnose_command
+    from spikeproof.cli._evaluate import Target
+    from spikeproof.evaluate import Conditions
+
+    folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
+    diagnose_command(
+        Target(model, data, data_dir, device),
+        threat,
+        rule or (),
+        part or (),
+        _folder(out) or folder / "diagnosis",
+        Conditions(limit, seed, batch, resume=resume),
+    )
+
+
 @app.command()
 def compare(
     records: Annotated[list[Path], typer.Argument(help="Records, or the folders that hold them.")],
@@ -191,6 +246,93 @@ def compare(
     from spikeproof.cli._evaluate import compare_command
 
     compare_command(records)
+
+
+@app.command(
+    epilog="""Examples:
+
+spikeproof report runs/demo -o report.html
+
+spikeproof report runs/* -o comparison.html
+
+spikeproof report --leaderboard benchmarks/results -o leaderboard.html"""
+)
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, or records.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("report.html"),
+    leaderboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Rank the records of this folder instead."),
+    ] = None,
+    claim: Annotated[
+        float | None, typer.Option(help="The robust accuracy that its authors state, as 0.45.")
+    ] = None,
+    data_dir: Root = Path("data"),
+) -> None:
+    """Write records as one page that opens from the disk and needs no network."""
+    from spikeproof.cli._report import leaderboard_command, report_command
+
+    if leaderboard is not None and (runs or claim is not None):
+        raise Refusal(
+            "both runs and --leaderboard were given, or --claim with it; a page is of the one or "
+            "the other; leave one away"
+        )
+    if leaderboard is not None:
+        leaderboard_command(leaderboard, out)
+    else:
+        report_command(runs or [], out, data_dir, claimed=claim)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    file: Annotated[Path, typer.Argument(help="The file to write, such as net.spkp.")],
+    to: Annotated[str, typer.Option(help="packed: a file that runs without torch.")] = "packed",
+    shape: Annotated[
+        str, typer.Option(metavar="CxHxW", help="Of an image; a run folder knows its own.")
+    ] = "",
+    precision: Annotated[str, typer.Option(help="Of weights: fp32, fp16 or int8.")] = "fp32",
+) -> None:
+    """Write a network as plain sparse arrays, and tell where its bytes are."""
+    from spikeproof.cli._export import export as run
+
+    run(model, to, file, shape=shape, precision=precision)
+
+
+@app.command("run")
+def run_packed(
+    file: Annotated[Path, typer.Argument(help="A packed network, such as net.spkp.")],
+    data: Annotated[str, typer.Option(help="A named set, or an npz archive with x_test, y_test.")],
+    limit: Annotated[int, typer.Option(min=0, help="The first samples; 0: all.")] = 0,
+    execution: Annotated[str, typer.Option(help="auto, weights or events; same bits.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+    data_dir: Root = Path("data"),
+) -> None:
+    """Run a packed network without torch: accuracy, operations, bytes."""
+    from spikeproof.cli._run import Job, run
+
+    run(Job(file, data, data_dir, limit, execution, threads), as_json=as_json)
+
+
+@app.command()
+def energy(
+    model: Annotated[str, typer.Argument(help="A run folder, a packed file, or a factory.")],
+    data: Annotated[
+        str, typer.Option(help="A named set; by default the one that the run was trained on.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Test samples; 0: all.")] = 256,
+    table: Annotated[str, typer.Option(help="fp32, fp16, int32 or int8.")] = "fp32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+    data_dir: Root = Path("data"),
+) -> None:
+    """Count spikes, operations and energy layer by layer."""
+    from spikeproof.cli._energy import energy as run
+    from spikeproof.cli._evaluate import Target
+
+    run(Target(model, data, data_dir), limit=limit, table=table, as_json=as_json)
 
 
 @app.command()

@@ -23,6 +23,7 @@ EXTRAS = {
     "lz4": ("AEDAT 4 recordings with LZ4", "events"),
     "zstandard": ("AEDAT 4 recordings with Zstandard", "events"),
     "tensorboard": ("curves of training", "tensorboard"),
+    "triton": ("neurons in one pass on a GPU", "kernels"),
 }
 
 
@@ -41,9 +42,10 @@ def _machine() -> Iterator[tuple[str, str, str]]:
     yield "cores", str(os.cpu_count()), f"{platform.system()} {platform.machine()}"
     if torch.cuda.is_available():
         yield "GPU", torch.cuda.get_device_name(), "training takes it (--device auto)"
+        yield "neurons, GPU", kernel_in_use("cuda"), "float32 and 16 bits; float64: the reference"
     else:
         yield "GPU", "none", "everything runs on the CPU"
-    yield "neurons", kernel_in_use(), "float32 on the CPU; other types and devices: the reference"
+    yield "neurons, CPU", kernel_in_use(), "float32 and 16 bits; float64: the reference"
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     yield "disk", f"{free:.0f} GiB free", "run folders hold a few copies of the weights"
 

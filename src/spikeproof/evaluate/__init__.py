@@ -11,6 +11,16 @@ from spikeproof.evaluate._checks import (
     worst_of,
 )
 from spikeproof.evaluate._compare import Comparison, compare
+from spikeproof.evaluate._diagnose import PARTS, diagnose
+from spikeproof.evaluate._diagnosis import (
+    Diagnosis,
+    Firing,
+    Seen,
+    overview,
+    read_diagnosis,
+    write_diagnosis,
+)
+from spikeproof.evaluate._domains import Domains, domains
 from spikeproof.evaluate._doubles import (
     PLANTED,
     DropoutLeftOn,
@@ -29,6 +39,7 @@ from spikeproof.evaluate._feasible import feasible
 from spikeproof.evaluate._finding import conclude
 from spikeproof.evaluate._intake import Manifest, Samples
 from spikeproof.evaluate._judge import Verdict, judge
+from spikeproof.evaluate._landscape import Directional, Plane, agreement, directional, plane
 from spikeproof.evaluate._merge import merge
 from spikeproof.evaluate._probes import probe
 from spikeproof.evaluate._reading import Reading, check_record, read_checks
@@ -43,7 +54,13 @@ from spikeproof.evaluate._record import (
 )
 from spikeproof.evaluate._roles import Roles, roles_of
 from spikeproof.evaluate._runner import Job, Progress
-from spikeproof.evaluate._statistics import (
+from spikeproof.evaluate._suite import Adaptive, Step, Suite
+from spikeproof.evaluate._suites import ensemble19, named_suite
+from spikeproof.evaluate._sweeps import Point, points, sweeps
+from spikeproof.evaluate._trail import RELATIVE, Operation, Trail, trail
+from spikeproof.evaluate._transfer import Transfer, with_transfer
+from spikeproof.evaluate._vulnerability import Vulnerability, vulnerability
+from spikeproof.statistics import (
     contributions,
     cumulative,
     holm,
@@ -56,27 +73,33 @@ from spikeproof.evaluate._statistics import (
     success_over_correct,
     wilson,
 )
-from spikeproof.evaluate._suite import Adaptive, Step, Suite
-from spikeproof.evaluate._suites import ensemble19, named_suite
-from spikeproof.evaluate._transfer import Transfer, with_transfer
 
 __all__ = [
     "LIMITS",
+    "PARTS",
     "PLANTED",
+    "RELATIVE",
     "Adaptive",
     "Check",
     "Comparison",
     "Conditions",
+    "Diagnosis",
+    "Directional",
+    "Domains",
     "DropoutLeftOn",
     "Evidence",
     "Finding",
+    "Firing",
     "FlippedGradient",
     "Job",
     "Limit",
     "Manifest",
     "NaNGuard",
     "NeedleSurrogate",
+    "Operation",
+    "Plane",
     "Planted",
+    "Point",
     "Progress",
     "QuantisedInput",
     "Reading",
@@ -84,12 +107,16 @@ __all__ = [
     "Roles",
     "Samples",
     "ScaledSoftmax",
+    "Seen",
     "StateNotReset",
     "Step",
     "StepRecord",
     "Suite",
+    "Trail",
     "Transfer",
     "Verdict",
+    "Vulnerability",
+    "agreement",
     "check_record",
     "check_steps",
     "compare",
@@ -97,6 +124,9 @@ __all__ = [
     "contributions",
     "control",
     "cumulative",
+    "diagnose",
+    "directional",
+    "domains",
     "doubts",
     "ensemble19",
     "evaluate",
@@ -108,9 +138,13 @@ __all__ = [
     "merge",
     "named_suite",
     "only_by",
+    "overview",
     "parity",
+    "plane",
+    "points",
     "probe",
     "read_checks",
+    "read_diagnosis",
     "read_record",
     "rejudge",
     "robust_accuracy",
@@ -120,9 +154,13 @@ __all__ = [
     "success_over_all",
     "success_over_correct",
     "summary",
+    "sweeps",
+    "trail",
     "twin_failure",
+    "vulnerability",
     "wilson",
     "with_transfer",
     "worst_of",
+    "write_diagnosis",
     "write_record",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor
 from spikeproof.errors import Refusal, nearest
 from spikeproof.evaluate._record import Check
 from spikeproof.evaluate._roles import Roles
-from spikeproof.evaluate._statistics import wilson
+from spikeproof.statistics import wilson
 
 POINT = 0.01
 NOISE = 0.5 * POINT  # or half of Wilson's interval, whichever is larger

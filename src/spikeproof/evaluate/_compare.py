@@ -10,7 +10,7 @@ from spikeproof.errors import Refusal
 from spikeproof.evaluate._checks import parity
 from spikeproof.evaluate._merge import check_alike
 from spikeproof.evaluate._record import Check, Record
-from spikeproof.evaluate._statistics import holm, mcnemar
+from spikeproof.statistics import holm, mcnemar
 
 
 @dataclass(frozen=True)

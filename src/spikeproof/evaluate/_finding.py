@@ -18,7 +18,6 @@ def own_checks(
 ) -> tuple[Check, ...]:
     """Returns the checks of what the judge saw: budget, confirmation, gradients, events, data."""
     outside = sum(sum(step.inadmissible) for step in steps)
-    mistaken = sum(sum(step.unconfirmed) for step in steps)
     skipped = [step.id for step in steps if step.skipped]
     return (
         Check(
@@ -29,14 +28,7 @@ def own_checks(
             "fail" if outside else "pass",
             _where(steps, "inadmissible"),
         ),
-        Check(
-            "C5",
-            "claims confirmed by the deployed model at another batch size",
-            mistaken,
-            0,
-            "fail" if mistaken else "pass",
-            _where(steps, "unconfirmed"),
-        ),
+        _confirmed(steps),
         Check(
             "C6",
             "steps that found what they need, as a gradient that reaches the input",
@@ -47,6 +39,22 @@ def own_checks(
         ),
         _events(threat, steps),
         _data(manifest, intact=intact),
+    )
+
+
+def _confirmed(steps: Sequence[StepRecord]) -> Check:
+    mistaken = sum(sum(step.unconfirmed) for step in steps)
+    drawn = (step.attack.get("draws", 1) for step in steps if isinstance(step.attack, Mapping))
+    if any(draws > 1 for draws in drawn):
+        detail = f"{mistaken} claims held in the attack's draws of noise and not in the judge's"
+        return skip("C5", f"{detail}; they do not count")
+    return Check(
+        "C5",
+        "claims confirmed by the deployed model at another batch size",
+        mistaken,
+        0,
+        "fail" if mistaken else "pass",
+        _where(steps, "unconfirmed"),
     )
 
 

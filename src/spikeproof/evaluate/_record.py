@@ -14,8 +14,8 @@ import numpy as np
 
 from spikeproof.errors import Refusal
 from spikeproof.evaluate._intake import Manifest
-from spikeproof.evaluate._statistics import only_by, robust_accuracy, wilson
 from spikeproof.records import read_json, write_json
+from spikeproof.statistics import only_by, robust_accuracy, wilson
 
 SCHEMA = 1
 KIND = "evaluation"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spikeproof.attacks import Attack, Outcome, Threat, correct, fingerprint, run
 from spikeproof.errors import Refusal
+from spikeproof.evaluate._ahead import Ahead
 from spikeproof.evaluate._blocks import Block, Blocks
 from spikeproof.evaluate._feasible import possible
 from spikeproof.evaluate._intake import Manifest, Samples
@@ -67,10 +68,11 @@ def conduct(
     job: Job, blocks: Blocks, batch: int, watch: Callable[[Progress], None] | None = None
 ) -> tuple[tuple[bool, ...], tuple[StepRecord, ...], dict[str, float]]:
     """Returns which samples are right when clean, what every step did, and its seconds."""
-    right = _Run(job, blocks, batch, watch, 0, job.places).clean()
+    ahead = Ahead(job.model, job.threat, job.suite.steps, job.seed)
+    right = _Run(job, blocks, ahead, batch, watch, 0, job.places).clean()
     standing, diced, records, seconds = right, set[int](), [], {}
     for number, step in enumerate(job.suite.steps, 1):
-        record = _Run(job, blocks, batch, watch, number, standing).step(step, right, diced)
+        record = _Run(job, blocks, ahead, batch, watch, number, standing).step(step, right, diced)
         if step.counts:
             fell = set(_chosen(job.places, record.success))
             diced = diced | fell.intersection(standing) if _dice(step) else diced - fell
@@ -98,12 +100,14 @@ class _Run:
         self,
         job: Job,
         blocks: Blocks,
+        ahead: Ahead,
         batch: int,
         watch: Callable[[Progress], None] | None,
         number: int,
         standing: tuple[int, ...],
     ) -> None:
-        self.job, self.blocks, self.batch, self.watch = job, blocks, batch, watch
+        self.job, self.blocks, self.ahead, self.batch = job, blocks, ahead, batch
+        self.watch = watch
         self.number, self.standing = number, standing
 
     def clean(self) -> tuple[int, ...]:
@@ -199,7 +203,7 @@ class _Run:
         if isinstance(source, Transfer) and fingerprint(source.network) != source.weights:
             raise changed(f"transfer source {source.name}")
         if error is None:
-            yield replace(block, seconds=time.monotonic() - begun), x_adv
+            yield replace(block, seconds=block.seconds + time.monotonic() - begun), x_adv
             return
         message, memory = error
         if memory and self.job.device.type == "cuda":
@@ -220,7 +224,17 @@ class _Run:
     def _attacked(self, step: Step, places: tuple[int, ...]) -> tuple[Block, Tensor]:
         x, y, ids = self.job.load(places)
         threat = step.threat or self.job.threat
-        outcome = self._outcome(step, x, y, ids, threat)
+        begun = time.monotonic()
+        outcome, seconds = self.ahead.outcome(
+            self.number,
+            places,
+            x,
+            y,
+            ids,
+            self.batch,
+            lambda x, y, ids: self._outcome(step, x, y, ids, threat),
+        )
+        elsewhere = time.monotonic() - begun - seconds  # spent for steps ahead, or by one before
         self.job.model.eval()  # whatever the attack left behind
         claims = outcome.fallen.nonzero().squeeze(1)
         x, y, _ = self.job.load(places)  # the attack may have written on its own
@@ -251,6 +265,7 @@ class _Run:
             forwards=tuple(outcome.forwards.tolist()),
             backwards=tuple(outcome.backwards.tolist()),
             size=tuple(torch.where(success, size, 0.0).float().tolist()),
+            seconds=-elsewhere,
         )
         return block, outcome.x_adv.detach()
 
@@ -259,7 +274,9 @@ class _Run:
         if isinstance(attack, Attack):
             source = step.source(model).eval() if step.source else None
             seed = derive(self.job.seed, step.id)
-            return run(attack, model, x, y, threat, ids=ids, seed=seed, source=source)
+            return run(
+                attack, model, x, y, threat, ids=ids, seed=seed, source=source, most=self.batch
+            )
         proposed = attack(model, x.clone(), y, threat)
         model.eval()
         if not isinstance(proposed, Tensor) or proposed.shape != x.shape:

@@ -35,8 +35,8 @@ from spikeproof.evaluate._checks import check_steps, decide, skip
 from spikeproof.evaluate._judge import judge
 from spikeproof.evaluate._record import Check
 from spikeproof.evaluate._roles import Roles
-from spikeproof.evaluate._statistics import wilson
 from spikeproof.spiking import CBA, Rule, seen_through
+from spikeproof.statistics import wilson
 
 Through = Rule | CBA | None
 NormBall = Linf | L2 | L1

@@ -20,6 +20,8 @@ from spikeproof.spiking import (
     Encode,
     Encoder,
     Frames,
+    Gate,
+    Gates,
     Spiking,
     SpikingNetwork,
 )
@@ -42,6 +44,7 @@ class Setting:
     encoder: Encoder = field(default_factory=Direct)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    gates: Gates | None = None  # after every layer of neurons
 
     def __post_init__(self) -> None:
         within("channels", self.channels, 1, MOST_CHANNELS)
@@ -77,13 +80,18 @@ class Parts:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self._time_is_open = not setting.encoder.static
+        self._gates = 0
 
     def neurons(self) -> nn.Module:
         """Returns the next layer of neurons, or its analog twin."""
         if self.setting.neuron is None:
             return nn.ReLU()
         opens, self._time_is_open = not self._time_is_open, True
-        return Spiking(self.setting.neuron, self.setting.T, opens_time=opens)
+        neurons = Spiking(self.setting.neuron, self.setting.T, opens_time=opens)
+        if self.setting.gates is None:
+            return neurons
+        self._gates += 1
+        return nn.Sequential(neurons, Gate(self.setting.gates, self.setting.T, self._gates))
 
     def pooled(self, pools: int) -> int:
         """Returns the side of the map after halving it this often."""
@@ -109,7 +117,18 @@ def build(architecture: Architecture, setting: Setting, seed: int = 0) -> Spikin
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
     mean, std = (setting.mean, setting.std) if normalise else ((0.0,), (1.0,))
-    return SpikingNetwork(Encode(setting.encoder, setting.T, mean, std), layers)
+    network = SpikingNetwork(Encode(setting.encoder, setting.T, mean, std), layers)
+    if setting.gates is not None:
+        _open_gates(network, setting)
+    return network
+
+
+def _open_gates(network: SpikingNetwork, setting: Setting) -> None:
+    """Lets a black input show every gate the shape of its rates."""
+    time = (setting.T,) if setting.encoder.events else ()
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *time, setting.channels, setting.size, setting.size))
+    network.train()
 
 
 def _check_weights(architecture: Architecture, setting: Setting) -> None:

@@ -11,6 +11,7 @@ from spikeproof.spiking._encoders import (
     Poisson,
     Rate,
 )
+from spikeproof.spiking._gates import Gate, Gates
 from spikeproof.spiking._kernels import integrate_and_fire, kernel, kernel_in_use
 from spikeproof.spiking._memory import keep_large_blocks
 from spikeproof.spiking._network import Analog, SpikingNetwork
@@ -69,6 +70,8 @@ __all__ = [
     "Encoder",
     "Exponential",
     "Frames",
+    "Gate",
+    "Gates",
     "Gaussian",
     "Gradient",
     "Latency",

@@ -236,6 +236,15 @@ class Encode(nn.Module):
             return self.encoder.spikes(x, 1, None)[0]
         return self._spikes(x).flatten(0, 1)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether every call draws fresh noise."""
+        return self.generator is not None and isinstance(self.encoder, Poisson)
+
+    def redraw(self, seed: int) -> None:
+        """Holds the noise of this seed, the same for all samples, from now on."""
+        self.encoder, self.generator = Poisson(seed), None
+
     def _spikes(self, x: Tensor) -> Tensor:
         spikes = self.encoder.spikes(x, self.T, self.generator)
         if self.encoder.analog:

@@ -1,44 +1,32 @@
 """The fused kernel: float32 on the CPU, one pass over memory forward and one backward.
 
-The membranes are kept for the backward pass and the currents are not; to compute the membranes
-again takes longer than to write and read them. A step that lies densely in memory keeps its order
-(channels last stays channels last); everything else is copied.
+The currents are kept for the backward pass, which computes the membranes again. A step that lies
+densely in memory keeps its order (channels last stays channels last); everything else is copied.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from spikeproof.spiking import _loops
+from spikeproof.spiking._loops import CURVES, Pass, backward, forward
 from spikeproof.spiking._reference import How, refuse_second_derivative
 from spikeproof.spiking._rules import ASSG, BPTT, HART, Memory, Rule, Trace
-from spikeproof.spiking._surrogates import (
-    ATan,
-    Exponential,
-    Gaussian,
-    Rectangle,
-    Sigmoid,
-    StraightThrough,
-    Surrogate,
-    Triangle,
-)
+from spikeproof.spiking._surrogates import Surrogate
+from spikeproof.spiking._vectors import WIDTH, Loop
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Order = tuple[int, ...]
 Seen = tuple[Tensor | None, Tensor | None]
 
-NONE = np.empty(0, np.float32)
-BLOCK = 32768  # elements: a long line for memory, a short one for a core's second cache
+STEPS = 8  # of one loop, whose membranes fit into the registers
+BLOCK = 32768  # elements whose sums make one number, so that threads do not matter
+PAST_CACHES = 1 << 25  # bytes of a train that no cache will hold until it is read
 ALONE = 1 << 16  # values that one thread has passed before another one has started
 
 
@@ -76,34 +64,11 @@ def integrate_and_fire(
     return _forward(current, membrane, theta, tau, how, tracked=False)[:2]
 
 
-_CURVES: dict[type[Surrogate], Callable[[Any], tuple[int, Any, Any]]] = {
-    Triangle: lambda s: (_loops.TRIANGLE, s.gamma, 1 / np.float32(s.gamma**2)),
-    Rectangle: lambda s: (_loops.RECTANGLE, s.width / 2, 1 / np.float32(s.width)),
-    ATan: lambda s: (_loops.ATAN, math.pi / 2 * s.alpha, s.alpha / 2),
-    Sigmoid: lambda s: (_loops.SIGMOID, s.alpha, 0),
-    Gaussian: lambda s: (_loops.GAUSSIAN, s.alpha, s.height),
-    Exponential: lambda s: (_loops.EXPONENTIAL, s.beta, s.a),
-    StraightThrough: lambda _: (_loops.STRAIGHT, 0, 0),
-}
-
-
-def _curve(rule: Rule) -> tuple[int, np.float32, np.float32]:
-    """Returns the rule's curve as a number and two constants, or that its slopes are given."""
-    kind, c0, c1 = _loops.GIVEN, 0.0, 0.0
+def _curve(rule: Rule) -> Surrogate | None:
+    """Returns the rule's curve, where rule and curve are known to the loops."""
     if isinstance(rule, BPTT | HART | ASSG) and type(rule) in (BPTT, HART, ASSG):
-        known = _CURVES.get(type(rule.surrogate))
-        kind, c0, c1 = known(rule.surrogate) if known else (kind, c0, c1)
-    return kind, np.float32(c0), np.float32(c1)
-
-
-def _sharpening(rule: Rule) -> tuple[np.float32, np.float32]:
-    width, rho = (rule.width, rule.rho) if isinstance(rule, ASSG) else (0.0, 0.0)
-    return np.float32(width), np.float32(rho)
-
-
-def _keeping(rule: Rule) -> tuple[np.float32, ...]:
-    keep = (rule.beta_mean, rule.beta_deviation) if isinstance(rule, ASSG) else (0.0, 0.0)
-    return tuple(np.float32(share) for kept in keep for share in (kept, 1 - kept))
+        return rule.surrogate if type(rule.surrogate) in CURVES else None
+    return None
 
 
 def _order(current: Tensor) -> Order:
@@ -111,43 +76,62 @@ def _order(current: Tensor) -> Order:
     return tuple(sorted(range(1, current.dim()), key=current.stride, reverse=True))
 
 
-def _flat(current: Tensor, order: Order) -> tuple[Array, int]:
-    """Returns all steps as one line of values, and how far one step lies behind another."""
-    dense = current.detach().permute(0, *order)
-    if not dense[0].is_contiguous():
-        dense = dense.contiguous()
-    count, steps = dense[0].numel(), len(dense)
-    stride = dense.stride(0) if steps > 1 else count
-    return dense.as_strided(((steps - 1) * stride + count,), (1,)).numpy(), stride
+def _dense(current: Tensor, order: Order) -> Tensor:
+    """Returns currents every step of which lies densely in the given order; itself, if they do."""
+    lying = current.permute(0, *order)
+    return current if lying[0].is_contiguous() else _back(lying.contiguous(), order)
 
 
-def _rows(x: Tensor | None, order: Order) -> Array:
-    """Returns a tensor over time as one line in the given order; nothing as an empty line."""
-    return NONE if x is None else x.detach().permute(0, *order).contiguous().view(-1).numpy()
+def _like(x: Tensor, order: Order) -> Tensor:
+    """Returns a tensor over time that lies densely in the given order."""
+    lying = x.permute(0, *order)
+    return x if lying.is_contiguous() else _back(lying.contiguous(), order)
 
 
-def _row(x: Tensor | None, order: Order) -> Array:
-    return NONE if x is None else _rows(x.unsqueeze(0), order)
+def _new(steps: int, like: Tensor, order: Order) -> Tensor:
+    """Returns memory for this many steps in the given order."""
+    return _back(torch.empty(steps, *(like.shape[axis] for axis in order)), order)
 
 
-def _new(steps: int, like: Tensor, order: Order) -> tuple[Array, Tensor]:
-    """Returns memory in the given order, as a line and as a tensor over time."""
-    lying = torch.empty(steps, *(like.shape[axis] for axis in order))
-    back = (order.index(axis) + 1 for axis in range(1, like.dim()))
-    return lying.view(-1).numpy(), lying.permute(0, *back)
+def _back(lying: Tensor, order: Order) -> Tensor:
+    return lying.permute(0, *(order.index(axis) + 1 for axis in range(1, lying.dim())))
 
 
-def _spread(run: Callable[[tuple[int, int, int]], None], count: int, steps: int) -> None:
-    """Runs blocks of elements on as many threads as torch has, where there is enough to do.
+def _past_caches(current: Tensor) -> bool:
+    """Returns whether a train of these currents is better written to memory at once."""
+    size = current[0].numel()
+    return 4 * size * len(current) >= PAST_CACHES and size % WIDTH == 0
 
-    The compiled loops hold no lock of Python's; torch's own threads cannot be had from Python.
+
+def _pieces(steps: int) -> list[tuple[int, int]]:
+    """Returns where the pieces of time begin and end of which each is one loop."""
+    return [(t, min(t + STEPS, steps)) for t in range(0, steps, STEPS)]
+
+
+Lines = dict[str, Tensor]
+
+
+def _run(loop: Loop, trains: Lines, numbers: dict[str, float], sums: Lines) -> None:
+    """Runs a loop over all elements on as many threads as torch has, where there is enough to do.
+
+    The loops hold no lock of Python's; torch's own threads cannot be had from Python.
     """
+    lines = {n: (x.data_ptr(), x.stride(0) if len(x) > 1 else 0) for n, x in trains.items()}
+    count, steps = trains["x"][0].numel(), len(trains["x"])
+    threads = max(1, min(torch.get_num_threads(), -(-count // BLOCK), count * steps // ALONE))
+
+    def part(low: int, high: int) -> None:
+        for begin in range(low, high, BLOCK if sums else high - low):
+            end = min(begin + BLOCK, high) if sums else high
+            here = {n: (place + 4 * begin, stride) for n, (place, stride) in lines.items()}
+            here |= {n: (x[begin // BLOCK].data_ptr(), 0) for n, x in sums.items()}
+            loop(1, end - begin, here, numbers)
+
     blocks = -(-count // BLOCK)
-    threads = max(1, min(torch.get_num_threads(), blocks, count * steps // ALONE))
     edges = [min(blocks * i // threads * BLOCK, count) for i in range(threads)] + [count]
-    first, *others = ((low, high, BLOCK) for low, high in pairwise(edges))
-    waiting = [_pool().submit(run, part) for part in others]
-    run(first)
+    first, *others = pairwise(edges)
+    waiting = [_pool().submit(part, *edges) for edges in others]
+    part(*first)
     for other in waiting:
         other.result()
 
@@ -173,10 +157,10 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         tracked = any(ctx.needs_input_grad)
-        spikes, after, *extra = _forward(current, membrane, theta, tau, how, tracked=tracked)
+        spikes, after, kept = _forward(current, membrane, theta, tau, how, tracked=tracked)
         if tracked:
-            ctx.save_for_backward(membrane, *extra)
-            ctx.how, ctx.theta, ctx.tau = how, float(theta), float(tau)
+            ctx.save_for_backward(*kept)
+            ctx.how, ctx.numbers = how, {"theta": float(theta), "tau": float(tau)}
         return spikes, after
 
     @staticmethod
@@ -184,38 +168,50 @@ class _Fused(torch.autograd.Function):
         ctx: Any, d_spikes: Tensor | None, d_after: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
-        membrane, before, slopes, mean, deviation = ctx.saved_tensors
-        rule: Rule = ctx.how.rule
-        order, steps = _order(before), len(before)
-        d_spikes = torch.zeros_like(before) if d_spikes is None else d_spikes
-        dx, d_current = _new(1 if rule.averaged else steps, before, order)
+        current, membrane, starts, slopes, mean, deviation = ctx.saved_tensors
+        how, order, steps = ctx.how, _order(current), len(current)
+        rule: Rule = how.rule
         needs = ctx.needs_input_grad
-        d_start, d_membrane = _new(1, before, order) if needs[1] else (NONE, None)
-        n = before[0].numel()
         learned = needs[2] or needs[3]
-        sums = np.zeros((-(-n // BLOCK) if learned else 0, 2))
-        through = rule.temporal and not rule.detach_reset
-        arguments = (
-            _rows(before, order),
-            _row(membrane, order),
-            np.float32(ctx.theta),
-            np.float32(ctx.tau),
-            (steps, ctx.how.hard, through, rule.temporal, rule.averaged),
-            _curve(rule),
-            _rows(slopes, order),
-            (_rows(mean, order), _rows(deviation, order)),
-            _sharpening(rule),
-            _rows(d_spikes, order),
-            _row(d_after, order),
-            dx,
-            d_start,
-            sums,
-        )
-        _spread(lambda part: _loops.backward(*arguments, part), n, steps)
-        d_theta, d_tau = torch.from_numpy(sums.sum(0))
+        if d_spikes is None:
+            d_spikes = torch.zeros_like(current[:1]).expand(steps, *current.shape[1:])
+        d_current = _new(1 if rule.averaged else steps, current, order)
+        if rule.averaged:
+            d_current.zero_()
+        d_start = _new(1, current, order) if needs[1] or starts is not None else None
+        blocks = -(-current[0].numel() // BLOCK)
+        sums = torch.zeros(2, blocks, WIDTH, dtype=torch.float64)
+        over_time = {"x": current, "ds": _like(d_spikes, order), "dx": d_current}
+        over_time |= _present(mean=mean, deviation=deviation, slopes=slopes)
+        d_after = None if d_after is None else _like(d_after[None], order)
+        for low, high in reversed(_pieces(steps)):
+            start = _start(membrane, starts, low, order)
+            keeps = d_start is not None and (low > 0 or needs[1])
+            what = Pass(
+                high - low,
+                how.hard,
+                start is not None,
+                keeps,
+                rule if mean is not None and isinstance(rule, ASSG) else None,
+                curve=_curve(rule),
+                temporal=rule.temporal,
+                through=rule.temporal and not rule.detach_reset,
+                averaged=rule.averaged,
+                ended=d_after is not None,
+                learned=learned,
+                past_caches=_past_caches(current),
+            )
+            lines = {n: x[low:high] if len(x) == steps else x for n, x in over_time.items()}
+            lines |= _present(start=start, d_start=d_start if keeps else None, d_after=d_after)
+            totals = {"d_theta": sums[0], "d_tau": sums[1]} if learned else {}
+            _run(backward(what), lines, ctx.numbers, totals)
+            d_after = d_start
+        if rule.averaged:
+            d_current = (d_current / steps).expand(steps, *d_current.shape[1:])
+        d_theta, d_tau = sums.sum((1, 2)).float()
         return (
-            d_current.expand(steps, *d_current.shape[1:]),
-            None if d_membrane is None else d_membrane[0],
+            d_current,
+            d_start[0] if d_start is not None and needs[1] else None,
             d_theta if needs[2] else None,
             d_tau if needs[3] else None,
             None,
@@ -230,46 +226,63 @@ def _forward(
     how: How,
     *,
     tracked: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Returns spikes and last membrane; where a gradient is tracked, what it needs besides."""
     rule, memory = how.rule, how.memory or Memory()
     order, steps = _order(current), len(current)
-    x, stride = _flat(current, order)
-    flat_spikes, spikes = _new(steps, current, order)
-    flat_after, after = _new(1, current, order)
-    flat_before, before = _new(steps, current, order) if tracked else (NONE, None)
+    x = _dense(current, order)
+    over_time = {"x": x, "s": _new(steps, current, order)}
+    observing = remembered = False
     means: Seen = (None, None)
-    old, new = (NONE, NONE), (NONE, NONE)
-    if tracked and isinstance(rule, ASSG):
+    if tracked and _curve(rule) is None:
+        over_time["u"] = _new(steps, current, order)
+    elif tracked and isinstance(rule, ASSG):
         known = rule.recalled(current.shape, memory)
+        remembered = known is not None
         if known is not None and memory.frozen:
-            means = known
+            means = _like(known[0], order), _like(known[1], order)
         else:
-            old = (
-                (NONE, NONE) if known is None else (_rows(known[0], order), _rows(known[1], order))
-            )
-            (flat_mean, mean), (flat_deviation, deviation) = (
-                _new(steps, current, order) for _ in range(2)
-            )
-            new, means = (flat_mean, flat_deviation), (mean, deviation)
+            observing = True
+            means = _new(steps, current, order), _new(steps, current, order)
+            over_time |= _present(mean=means[0], deviation=means[1])
+            if known is not None:
+                old = (_like(seen, order) for seen in known)
+                over_time |= dict(zip(("old_mean", "old_deviation"), old, strict=True))
             if not memory.frozen:
                 memory.mean, memory.deviation = means
-    arguments = (
-        x,
-        stride,
-        steps,
-        _row(membrane, order),
-        np.float32(float(theta)),
-        np.float32(float(tau)),
-        how.hard,
-        flat_spikes,
-        flat_after,
-        flat_before,
-        (*old, *new),
-        _keeping(rule),
-    )
-    _spread(lambda part: _loops.forward(*arguments, part), current[0].numel(), steps)
+    pieces = _pieces(steps)
+    starts = _new(len(pieces) - 1, current, order) if tracked and len(pieces) > 1 else None
+    after = _new(1, current, order)
+    numbers = {"theta": float(theta), "tau": float(tau)}
+    for low, high in pieces:
+        start = _start(membrane, starts, low, order)
+        start = after if low and start is None else start
+        ends = after if starts is None or high == steps else starts[high // STEPS - 1 :][:1]
+        what = Pass(
+            high - low,
+            how.hard,
+            start is not None,
+            "u" in over_time,
+            rule if observing and isinstance(rule, ASSG) else None,
+            remembered,
+            past_caches=_past_caches(x),
+        )
+        lines = {n: x[low:high] for n, x in over_time.items()}
+        lines |= _present(start=start, after=ends)
+        _run(forward(what), lines, numbers, {})
     slopes = None
-    if before is not None and _curve(rule)[0] == _loops.GIVEN:
-        slopes = rule.slopes(Trace(current, before, spikes, theta, tau), how.memory)
-    return spikes, after[0], before, slopes, *means
+    if "u" in over_time:
+        trace = Trace(current, over_time["u"], over_time["s"], theta, tau)
+        slopes = _like(rule.slopes(trace, how.memory), order)
+    return over_time["s"], after[0], [x, membrane, starts, slopes, *means]
+
+
+def _start(membrane: Tensor | None, starts: Tensor | None, low: int, order: Order) -> Tensor | None:
+    """Returns the membrane with which a piece of time begins, as a train of one step."""
+    if low:
+        return None if starts is None else starts[low // STEPS - 1 :][:1]
+    return None if membrane is None else _like(membrane[None], order)
+
+
+def _present(**lines: Tensor | None) -> Lines:
+    return {name: line for name, line in lines.items() if line is not None}

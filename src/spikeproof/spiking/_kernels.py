@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 
 import torch
@@ -39,12 +41,20 @@ def integrate_and_fire(
     For every step: ``u <- tau u + x``, ``s = 1[u >= theta]``, then ``u <- u (1 - s)`` (hard) or
     ``u <- u - theta s`` (soft). Without a membrane the neurons start at rest. ``smooth`` fires
     the surrogate's primitive instead of the step, which makes the rule's gradient the true one.
+    Currents in 16 bits give spikes in 16 bits; their membranes are summed in float32.
     """
     curve = rule.surrogate if smooth and isinstance(rule, BPTT) else None
     how = How(hard, rule, memory, curve)
-    fused = None if _plain() else _fused()
-    if fused is not None and fused.serves(current, membrane, theta, tau, how):
-        return fused.integrate_and_fire(current, membrane, theta, tau, how)
+    fast = None if _plain() else _compiled(current.device.type)
+    if fast is not None and fast.serves(current, membrane, theta, tau, how):
+        return fast.integrate_and_fire(current, membrane, theta, tau, how)
+    low = current.dtype if current.dtype in (torch.bfloat16, torch.float16) else None
+    if low is not None:  # a membrane sums T currents
+        given = (current.float(), membrane, theta, tau)
+        spikes, after = integrate_and_fire(
+            *given, hard=hard, rule=rule, memory=memory, smooth=smooth
+        )
+        return spikes.to(low), after
     if not torch.is_grad_enabled():
         spikes, after, _ = _reference.run(current, membrane, theta, tau, how)
         return spikes, after
@@ -66,15 +76,14 @@ def kernel(name: str) -> Iterator[None]:
         _chosen[0] = before
 
 
-def kernel_in_use() -> str:
-    """Returns which kernel runs neurons in float32 on the CPU, and why if it is the slow one."""
+def kernel_in_use(device: str = "cpu") -> str:
+    """Returns which kernel runs neurons on a device, and why if it is the slow one."""
     if _plain():
         return "reference (as chosen)"
-    if _fused() is None:
-        return "reference (Numba cannot be loaded)"
-    from numba import __version__
-
-    return f"fused (Numba {__version__})"
+    name, package = ("triton", "Triton") if _triton_serves(device) else ("fused", "llvmlite")
+    if _compiled(device) is None:
+        return f"reference ({package} cannot be loaded)"
+    return f"{name} ({package} {version(package.lower())})"
 
 
 def _plain() -> bool:
@@ -86,11 +95,15 @@ def _plain() -> bool:
     return _chosen[0] == "reference"
 
 
+def _triton_serves(device: str) -> bool:
+    return device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+
 @cache
-def _fused() -> ModuleType | None:
-    """Returns the fused kernel; its import takes Numba's half second, at the first neuron."""
+def _compiled(device: str) -> ModuleType | None:
+    """Returns a device's fast kernel; the import takes its compiler's half second, at first use."""
+    name = "_triton" if _triton_serves(device) else "_fused"
     try:
-        from spikeproof.spiking import _fused
+        return import_module(f"spikeproof.spiking.{name}")
     except (ImportError, OSError, RuntimeError):  # absent, not loading, or nowhere to keep its code
         return None
-    return _fused

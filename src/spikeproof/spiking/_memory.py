@@ -1,12 +1,20 @@
-"""The C library's allocator, asked to keep large blocks instead of giving them back."""
+"""What is kept in memory: freed blocks by the C library, and spikes for a backward pass."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LARGEST = 1 << 30
+
+_spikes: WeakValueDictionary[tuple[int, int, int], Tensor] = WeakValueDictionary()
 
 
 def keep_large_blocks() -> bool:
@@ -22,3 +30,45 @@ def keep_large_blocks() -> bool:
     libc = ctypes.CDLL(None)
     never = -1
     return bool(libc.mallopt(M_MMAP_THRESHOLD, LARGEST) and libc.mallopt(M_TRIM_THRESHOLD, never))
+
+
+def note_spikes(spikes: Tensor) -> Tensor:
+    """Returns a tensor of zeros and ones, which ``spikes_kept_small`` will know while it lives."""
+    if spikes.requires_grad:
+        _spikes[_mark(spikes)] = spikes
+    return spikes
+
+
+@contextmanager
+def spikes_kept_small() -> Iterator[None]:
+    """Keeps spikes in one byte each for the backward pass of what is computed in the block.
+
+    The layers after neurons would keep them in four. What is computed does not change.
+    """
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if transformed or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        yield
+        return
+    with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+        yield
+
+
+def _mark(x: Tensor) -> tuple[int, int, int]:
+    return x.data_ptr(), x._version, x.numel()  # written to, it has another version
+
+
+def _pack(x: Tensor) -> tuple[Tensor, int | torch.dtype]:
+    if x.numel() and x.layout == torch.strided and _mark(x) in _spikes:
+        return x.bool(), x.dtype
+    return x, x._version
+
+
+def _unpack(kept: tuple[Tensor, int | torch.dtype]) -> Tensor:
+    x, what = kept
+    if isinstance(what, torch.dtype):
+        return x.to(what)
+    if x._version != what:  # a pack hook takes this check out of autograd's hands
+        raise RuntimeError(
+            "a tensor that a backward pass needs has been modified by an inplace operation"
+        )
+    return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from typing_extensions import override
 from spikeproof.errors import Refusal
 from spikeproof.shapes import Logits
 from spikeproof.spiking._encoders import Encode
+from spikeproof.spiking._memory import spikes_kept_small
 from spikeproof.spiking._neurons import Spiking
 
 
@@ -36,7 +38,11 @@ class SpikingNetwork(nn.Module):
 
     def steps(self, x: Tensor) -> Tensor:
         """Returns the logits of every step, (T, B, K)."""
-        return self.layers(self.encode(x)).unflatten(0, (-1, len(x)))
+        entered = self.encode(x)
+        if entered.device.type == "cpu":  # where convolutions, norms and pools are faster in it
+            entered = entered.clone(memory_format=torch.channels_last)
+        with spikes_kept_small() if self.training else nullcontext():  # frozen layers keep none
+            return self.layers(entered).unflatten(0, (-1, len(x)))
 
     @override
     def forward(self, x: Tensor) -> Logits:

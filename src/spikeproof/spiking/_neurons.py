@@ -12,6 +12,7 @@ from typing_extensions import override
 from spikeproof.errors import Refusal, short
 from spikeproof.shapes import Folded, Membrane, Train
 from spikeproof.spiking._kernels import integrate_and_fire
+from spikeproof.spiking._memory import note_spikes
 from spikeproof.spiking._rules import BPTT, Memory, Rule
 
 
@@ -107,9 +108,8 @@ class Spiking(nn.Module):
 
     def run(self, current: Train, membrane: Membrane | None = None) -> tuple[Train, Membrane]:
         """Returns spikes and membrane; hand the membrane on to continue where this call ended."""
-        low = current.dtype if current.dtype in (torch.bfloat16, torch.float16) else None
-        spikes, after = integrate_and_fire(
-            current if low is None else current.float(),  # a membrane sums T currents
+        return integrate_and_fire(
+            current,
             membrane,
             self.theta,
             self.tau,
@@ -118,12 +118,11 @@ class Spiking(nn.Module):
             memory=self.memory,
             smooth=self.smooth,
         )
-        return (spikes if low is None else spikes.to(low)), after
 
     @override
     def forward(self, x: Tensor) -> Folded:
         spikes, _ = self.run(self.unfolded(x))
-        return spikes.flatten(0, 1)
+        return spikes.flatten(0, 1) if self.smooth else note_spikes(spikes.flatten(0, 1))
 
     @override
     def extra_repr(self) -> str:

@@ -21,6 +21,7 @@ from typing_extensions import override
 from spikeproof.errors import Refusal
 from spikeproof.shapes import Folded
 from spikeproof.spiking._encoders import Averaged, Direct, Encode
+from spikeproof.spiking._gates import Gate
 from spikeproof.spiking._network import Analog, SpikingNetwork
 from spikeproof.spiking._neurons import Spiking
 from spikeproof.spiking._recorder import forget_recorder
@@ -69,18 +70,16 @@ def over_time(model: nn.Module, steps: int) -> nn.Module:
     if steps < 1:
         raise Refusal(f"T is {steps}; a spike train has at least one step; take T = 4")
     view = _same_weights(model)
-    for layer in _neurons(view):
-        layer.T = steps
-    for entrance in _entrances(view):
-        entrance.T = steps
+    for part in (*_neurons(view), *_sources(view)):
+        part.T = steps
     return view
 
 
-def drawing_from(model: nn.Module, generator: torch.Generator) -> nn.Module:
+def drawing_from(model: Model, generator: torch.Generator) -> Model:
     """Returns a view of a stochastic model whose noise comes from ``generator``."""
     view = _same_weights(model)
-    for entrance in _entrances(view):
-        entrance.generator = generator
+    for source in _sources(view):
+        source.generator = generator
     return view
 
 
@@ -142,6 +141,8 @@ def stream(
     else:
         view.encode.window = slice(state.elapsed, stop)
     after: dict[str, Tensor] = {}
+    for gate in _gates(view):
+        gate.T, gate.elapsed = steps, state.elapsed
     for layer in _neurons(view):
         layer.T = steps
     _replace(view, lambda name, layer: _Continued(layer, name, state.membranes, after))
@@ -171,7 +172,7 @@ def _same_weights(model: Model) -> Model:
     shared = [
         *model.parameters(),
         *model.buffers(),
-        *(entrance.generator for entrance in _entrances(model)),
+        *(source.generator for source in _sources(model)),
         *_memories(model),
         # What a hook computes anew at every call, as pruning and weight norm do, is no leaf.
         *(
@@ -190,6 +191,8 @@ def _same_weights(model: Model) -> Model:
 def _analog(view: nn.Module, rule: CBA) -> nn.Module:
     levels = rule.levels if rule.activation == "clip_floor" else None
     _replace(view, lambda _, layer: Analog(layer, levels))
+    for gate in _gates(view):
+        gate.T = 1
     for entrance in _entrances(view):
         if not entrance.encoder.analog:
             entrance.mean, entrance.std = (
@@ -235,6 +238,15 @@ def _named_neurons(view: nn.Module) -> list[tuple[str, Spiking]]:
 
 def _entrances(view: nn.Module) -> list[Encode]:
     return [module for module in view.modules() if isinstance(module, Encode)]
+
+
+def _gates(view: nn.Module) -> list[Gate]:
+    return [module for module in view.modules() if isinstance(module, Gate)]
+
+
+def _sources(view: nn.Module) -> list[Encode | Gate]:
+    """Returns what may draw noise."""
+    return [*_entrances(view), *_gates(view)]
 
 
 def _memories(view: nn.Module) -> Iterator[Memory]:

@@ -2,11 +2,13 @@
 
 from spikeproof.training._adversarial import Adversarial
 from spikeproof.training._checkpoint import SPEC, load_weights, save_model
-from spikeproof.training._loop import Augment, Outcome, PerStep, Progress, Validate, fit
+from spikeproof.training._loop import Augment, Outcome, PerStep, Validate, fit
 from spikeproof.training._mart import MART
 from spikeproof.training._metrics import Samples, accuracy, evaluating, measure
+from spikeproof.training._mpd_sgr import MPDSGR
 from spikeproof.training._objectives import TET, CrossEntropy, Objective
-from spikeproof.training._penalties import Pass, Penalty, penalised
+from spikeproof.training._order import batches
+from spikeproof.training._penalties import Fired, Pass, Penalty, penalised
 from spikeproof.training._plan import (
     SGD,
     Adam,
@@ -19,16 +21,23 @@ from spikeproof.training._plan import (
     Schedule,
     Steps,
 )
+from spikeproof.training._progress import Progress
+from spikeproof.training._rat import RAT
+from spikeproof.training._retractions import Orthogonal, Retraction, Simplex
 from spikeproof.training._schedules import factor
 from spikeproof.training._sparsity import SR
+from spikeproof.training._tgo import TGO
 from spikeproof.training._trades import TRADES
 
 __all__ = [
     "MART",
+    "MPDSGR",
+    "RAT",
     "SGD",
     "SPEC",
     "SR",
     "TET",
+    "TGO",
     "TRADES",
     "Adam",
     "AdamW",
@@ -37,8 +46,10 @@ __all__ = [
     "Constant",
     "Cosine",
     "CrossEntropy",
+    "Fired",
     "Objective",
     "Optimizer",
+    "Orthogonal",
     "Outcome",
     "Pass",
     "Penalty",
@@ -46,11 +57,14 @@ __all__ = [
     "Plan",
     "Precision",
     "Progress",
+    "Retraction",
     "Samples",
     "Schedule",
+    "Simplex",
     "Steps",
     "Validate",
     "accuracy",
+    "batches",
     "evaluating",
     "factor",
     "fit",

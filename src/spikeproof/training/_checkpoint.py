@@ -43,10 +43,15 @@ def load_weights(source: Path, model: nn.Module) -> None:
 
 
 def save_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, note: Mapping[str, Any]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    note: Mapping[str, Any],
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Writes weights, the optimizer's memory and the counters of ``note`` as one file."""
+    """Writes weights, their mean, the optimizer's memory and the counters of ``note``: one file."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"average/{name}": value for name, value in (average or {}).items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
@@ -54,14 +59,22 @@ def save_state(
     _write(path, tensors, {**note, "kind": "state"})
 
 
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Fills the network and the optimizer and returns the counters."""
+def load_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Fills the network, the mean of its weights and the optimizer, and returns the counters."""
     tensors, note = _read(path)
     if note.get("kind") != "state" or not _counts(note):
         raise Refusal(f"{path} is not the state of a run; {_RESTART}")
-    weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    weights, mean = _under("model/", tensors), _under("average/", tensors)
     _check_fit(model, weights, path)
     left = tensors.keys() - {f"model/{name}" for name in weights}
+    if average:
+        _check_fit(model, mean, path)
+        left -= {f"average/{name}" for name in mean}
     memory: dict[int, dict[str, Tensor]] = {}
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     for i, (name, parameter) in enumerate(trained):
@@ -75,10 +88,16 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
             f"{path} holds {short(min(left))}, which is no memory of this optimizer; {_RESTART}"
         )
     model.load_state_dict(weights)
+    for name, tensor in (average or {}).items():
+        tensor.copy_(mean[name])
     blank = optimizer.state_dict()
     blank["state"] = memory
     optimizer.load_state_dict(blank)
     return note
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _remembered(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,29 +20,21 @@ from torch import Tensor, nn
 
 from spikeproof.errors import Refusal, nearest, short
 from spikeproof.seeding import derive, generator
+from spikeproof.training._average import Average, averaged, tensors
 from spikeproof.training._checkpoint import STATE, load_state, save_model, save_state
+from spikeproof.training._descent import descent
 from spikeproof.training._folder import claimed
 from spikeproof.training._metrics import Log, Samples, evaluating, summary_writer
 from spikeproof.training._objectives import Objective
 from spikeproof.training._order import batches
-from spikeproof.training._plan import SGD, Adam, AdamW, Optimizer, Plan
+from spikeproof.training._plan import Plan
+from spikeproof.training._progress import Progress, clock
 from spikeproof.training._schedules import factor
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Validate = Callable[[nn.Module], Mapping[str, float]]
 PerStep = Callable[[nn.Module, torch.Generator], nn.Module]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands after a step; ``rate`` is in samples a second, ``left`` in seconds."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    rate: float
-    left: float
+Hold = Callable[[nn.Module, torch.optim.Optimizer, int], None]
 
 
 @dataclass(frozen=True)
@@ -74,6 +65,8 @@ class _Run:
     plan: Plan
     path: Path
     name: str  # tells a state of this run from one that was copied here
+    average: Average | None = None
+    hold: Hold | None = None
     at: _Counters = field(default_factory=_Counters)
     between_steps: bool = True
 
@@ -84,12 +77,12 @@ class _Run:
         # JSON has no infinity.
         counters = {k: v for k, v in asdict(self.at).items() if v != -math.inf}
         note = {"run": self.name, "counters": counters, "scaler": self.scaler.state_dict()}
-        save_state(self.path, self.model, self.optimizer, note)
+        save_state(self.path, self.model, self.optimizer, note, tensors(self.average))
 
     def restore(self) -> None:
         if not self.path.exists():
             return
-        note = load_state(self.path, self.model, self.optimizer)
+        note = load_state(self.path, self.model, self.optimizer, tensors(self.average))
         if note["run"] != self.name:
             raise Refusal(
                 f"{self.path} is the state of another run; a resumed run needs its own; "
@@ -110,14 +103,16 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
     spec: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
     per_step: PerStep | None = None,
+    hold: Hold | None = None,
     device: str | torch.device = "cpu",
     resume: bool = False,
     watch: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Returns what training came to; the weights of the best epoch are in ``folder``.
 
-    ``model`` itself ends with the weights of the last epoch. A run that was killed, at whatever
-    moment, is continued by ``resume`` and ends with the same files, bit for bit on a CPU.
+    ``model`` itself ends with the weights of the last epoch, averaged where the plan says so. A
+    run that was killed, at whatever moment, is continued by ``resume`` and ends with the same
+    files, bit for bit on a CPU.
 
     Args:
         model: the network; it is moved to ``device`` and put into training mode.
@@ -129,6 +124,8 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
         spec: how to build the network, kept as ``spec.json``; a resumed run must bring the same.
         augment: changes the inputs of a batch with a generator of that step.
         per_step: gives the view of the network to train in a step, with a generator for its noise.
+        hold: called once the weights are in place and after every step, with the number of steps;
+            it may change weights, and must remember nothing that they do not tell.
         device: where to compute.
         resume: continue the run in ``folder``; without it the folder must hold none.
         watch: called after each step.
@@ -139,10 +136,10 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
     promise = {"plan": asdict(plan), "samples": len(samples), "spec": spec}
     per_epoch = len(batches(len(samples), plan, 0))
     with claimed(folder, promise, resume=resume) as name:
-        run = _start(model.to(device).train(), plan, folder / STATE, name)
+        run = _start(model.to(device).train(), plan, folder / STATE, name, hold)
         at = run.at
         log = Log(folder, step=at.step, epoch=at.epoch, writer=writer)
-        clock = _clock(at.step, plan.epochs * per_epoch)
+        tell = clock(at.step, plan.epochs * per_epoch)
         try:
             while at.epoch < plan.epochs:
                 order = batches(len(samples), plan, at.epoch)
@@ -156,10 +153,10 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
                         if at.step % plan.log_every == 0:
                             log.add({**_line("step", at), "loss": loss, "lr": lr})
                     if watch is not None:
-                        watch(clock(at, loss, len(index)))
+                        watch(tell(at.step, at.epoch + 1, loss, len(index)))
                     if at.step % plan.save_every == 0:
                         run.save()
-                with evaluating(model):
+                with _holding_the_mean(run), evaluating(model):
                     metrics = {name: float(value) for name, value in validate(model).items()}
                 with _uninterrupted(run):
                     _close_epoch(run, metrics, log, spec)
@@ -170,6 +167,8 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
             raise
         finally:
             log.close()
+        if run.average is not None:
+            run.average.exchange(model)
     return Outcome(folder, at.step, at.best, at.best_epoch)
 
 
@@ -197,6 +196,13 @@ def _descend(
     run.scaler.step(run.optimizer)
     run.scaler.update()
     at.step += 1
+    for number, retract in enumerate(plan.retractions):
+        retract(run.model, generator(plan.seed, "retraction", number, at.step, device=x.device))
+    if run.hold is not None:
+        run.hold(run.model, run.optimizer, at.step)
+    if run.average is not None:
+        run.average.update(run.model, at.step)
+    run.optimizer.zero_grad(set_to_none=True)  # the next forward pass needs the memory
     at.loss += value * len(y)
     at.seen += len(y)
     return value
@@ -218,7 +224,8 @@ def _close_epoch(
     value = -metrics[name] if name.endswith("loss") else metrics[name]
     if value > at.best:
         at.best, at.best_epoch = value, at.epoch
-        save_model(run.path.parent, run.model, spec)
+        with averaged(run.model, run.average):
+            save_model(run.path.parent, run.model, spec)
 
 
 def _line(kind: str, at: _Counters) -> dict[str, Any]:
@@ -232,24 +239,18 @@ def _diverged(what: str, step: int) -> str:
     )
 
 
-def _start(model: nn.Module, plan: Plan, path: Path, name: str) -> _Run:
-    optimizer = _optimizer(plan.optimizer, [p for p in model.parameters() if p.requires_grad])
+def _start(model: nn.Module, plan: Plan, path: Path, name: str, hold: Hold | None) -> _Run:
+    optimizer = descent(plan.optimizer, [p for p in model.parameters() if p.requires_grad])
     device = optimizer.param_groups[0]["params"][0].device
     scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "float16")
-    run = _Run(model, optimizer, scaler, plan, path, name)
+    average = Average(model, plan.average) if plan.average > 0 else None
+    run = _Run(model, optimizer, scaler, plan, path, name, average, hold)
     run.restore()
+    if hold is not None:
+        hold(model, optimizer, run.at.step)
+    if run.average is not None and run.at.step == 0:
+        run.average = Average(model, plan.average)  # begins at what is held
     return run
-
-
-def _optimizer(knobs: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    lr, decay = knobs.lr, knobs.weight_decay
-    match knobs:
-        case SGD(momentum=momentum, nesterov=nesterov):
-            return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, nesterov=nesterov)
-        case Adam(betas=betas):
-            return torch.optim.Adam(parameters, lr, betas, weight_decay=decay)
-        case AdamW(betas=betas):
-            return torch.optim.AdamW(parameters, lr, betas, weight_decay=decay)
 
 
 def _check(model: nn.Module, samples: Samples, plan: Plan, device: torch.device) -> None:
@@ -269,6 +270,19 @@ def _check(model: nn.Module, samples: Samples, plan: Plan, device: torch.device)
 
 
 @contextmanager
+def _holding_the_mean(run: _Run) -> Iterator[None]:
+    """Lets the model hold the mean of its weights, which an interruption must not take for them."""
+    if run.average is None:
+        yield
+        return
+    run.save()
+    run.between_steps = False
+    with averaged(run.model, run.average):
+        yield
+    run.between_steps = True
+
+
+@contextmanager
 def _uninterrupted(run: _Run) -> Iterator[None]:
     """Holds Ctrl-C back until the block is done: half a step could not be resumed exactly."""
     pressed: list[int] = []
@@ -283,17 +297,3 @@ def _uninterrupted(run: _Run) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
     if pressed:
         raise KeyboardInterrupt
-
-
-def _clock(first: int, steps: int) -> Callable[[_Counters, float, int], Progress]:
-    # Means since the start: smooth, and validations are counted in.
-    begun, samples = time.perf_counter(), 0
-
-    def progress(at: _Counters, loss: float, batch: int) -> Progress:
-        nonlocal samples
-        samples += batch
-        spent = max(time.perf_counter() - begun, 1e-9)
-        left = spent / (at.step - first) * (steps - at.step)
-        return Progress(at.step, steps, at.epoch + 1, loss, samples / spent, left)
-
-    return progress

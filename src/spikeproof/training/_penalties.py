@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from spikeproof.errors import Refusal
-from spikeproof.spiking import Encode
+from spikeproof.spiking import Encode, Gate, Spiking
 from spikeproof.training._norms import Again, statistics_of_first_pass
 from spikeproof.training._objectives import Objective
+
+
+class Fired(NamedTuple):
+    """What one layer of neurons was given, (T, B, *F), and what it answered."""
+
+    layer: Spiking
+    current: Tensor
+    spikes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
     """The forward pass on which an objective took its loss.
 
-    ``x`` requires a gradient, and ``logits`` are their mean over time. Inside ``with again():``
-    the network norms another pass by the batch statistics of this one, and draws its noise.
+    ``x`` requires a gradient, and ``logits`` are their mean over time. ``fired`` has the layers of
+    neurons in the order in which they fired, if a penalty asks for them (``neurons = True``), for
+    they take memory. Inside ``with again():`` the network norms another
+    pass by the batch statistics of this one, and draws its noise.
     """
 
     model: nn.Module
     x: Tensor
     y: Tensor
     logits: Tensor
+    fired: Sequence[Fired]
     again: Again
 
 
 _Noise = list[tuple[torch.Generator, Tensor]]
-_Heard = tuple[Tensor, Tensor, _Noise]
+_Heard = tuple[Tensor, Tensor, list[Fired], _Noise]
 Penalty = Callable[[Pass], Tensor]
 
 
@@ -45,27 +56,28 @@ def penalised(objective: Objective, penalties: Sequence[Penalty]) -> Objective:
     """
     if not penalties:
         return objective
+    neurons = any(getattr(penalty, "neurons", False) for penalty in penalties)
 
     def added(model: nn.Module, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
         made: list[_Heard] = []
         with statistics_of_first_pass(model) as again:
-            loss = objective(_Network(model, made.append), x, y, seed)
+            loss = objective(_Network(model, made.append, neurons=neurons), x, y, seed)
             if len(made) != 1:
                 raise Refusal(
                     f"{objective} makes {len(made)} passes with gradients; penalties look at the "
                     "one where the loss is taken; send all inputs through the network at once"
                 )
-            inputs, logits, noise = made[0]
+            inputs, logits, fired, noise = made[0]
             repeated = y.repeat(len(inputs) // len(y))
-            seen = Pass(model, inputs, repeated, logits, _redrawing(again, noise))
+            seen = Pass(model, inputs, repeated, logits, fired, _redrawing(again, noise))
             return loss + torch.stack([penalty(seen) for penalty in penalties]).sum()
 
     return added
 
 
 def _generators(model: nn.Module) -> list[torch.Generator]:
-    entrances = (module for module in model.modules() if isinstance(module, Encode))
-    return [entrance.generator for entrance in entrances if entrance.generator is not None]
+    sources = (module for module in model.modules() if isinstance(module, Encode | Gate))
+    return list({id(s.generator): s.generator for s in sources if s.generator is not None}.values())
 
 
 def _redrawing(again: Again, noise: _Noise) -> Again:
@@ -79,15 +91,35 @@ def _redrawing(again: Again, noise: _Noise) -> Again:
     return both
 
 
+@contextmanager
+def _listening(model: nn.Module) -> Iterator[list[Fired]]:
+    """Keeps what layers of neurons are given and answer."""
+    fired: list[Fired] = []
+
+    def heard(layer: nn.Module, given: tuple[Tensor, ...], spikes: Tensor) -> None:
+        if isinstance(layer, Spiking):
+            current = layer.unfolded(given[0])
+            fired.append(Fired(layer, current, spikes.unflatten(0, current.shape[:2])))
+
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, Spiking):
+                hooks.callback(module.register_forward_hook(heard).remove)
+        yield fired
+
+
 class _Network(nn.Module):
     """The network, whose passes that a gradient will follow are told with their inputs.
 
     ``tell`` is a bound method of a list, which copies of this module share.
     """
 
-    def __init__(self, model: nn.Module, tell: Callable[[_Heard], None]) -> None:
+    def __init__(
+        self, model: nn.Module, tell: Callable[[_Heard], None], *, neurons: bool = False
+    ) -> None:
         super().__init__()
         self.model, self.tell, self.training = model, tell, model.training
+        self.neurons = neurons
         if hasattr(model, "steps"):
             self.steps = self._steps
 
@@ -106,8 +138,9 @@ class _Network(nn.Module):
             return call(x)
         x = x.detach().requires_grad_()
         noise = [(g, g.get_state()) for g in _generators(self.model)]
-        logits = call(x)
-        self.tell((x, over_time(logits), noise))
+        with _listening(self.model if self.neurons else nn.Identity()) as fired:
+            logits = call(x)
+        self.tell((x, over_time(logits), fired, noise))
         return logits
 
     def _learning(self) -> bool:

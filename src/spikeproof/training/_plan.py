@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikeproof.errors import Refusal, short
+from spikeproof.training._retractions import Retraction
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -106,6 +107,9 @@ class Plan:
         schedule: what multiplies the learning rate, step by step.
         warmup: epochs over which the learning rate first rises from zero, in equal steps.
         clip: the largest norm of the whole gradient; 0 leaves it as it is.
+        retractions: what is done to the weights after every step, in this order.
+        average: share of the past in the running mean of weights that is validated and kept; 0
+            keeps the weights themselves.
         precision: what matrix products are computed in; weights stay float32.
         seed: of the order of samples, of augmentation and of noise.
         save_every: steps between two saves of the state, beside the one after each epoch.
@@ -121,6 +125,8 @@ class Plan:
     schedule: Schedule = Constant()
     warmup: float = 0.0
     clip: float = 0.0
+    retractions: tuple[Retraction, ...] = ()
+    average: float = 0.0
     precision: Precision = "float32"
     seed: int = 0
     save_every: int = 500
@@ -134,6 +140,7 @@ class Plan:
         _check("seed", self.seed, "a whole number from 0 to below 2**63", _seeds)
         _check("warmup", self.warmup, f"from 0 to below epochs = {self.epochs}", self._fits)
         _check("clip", self.clip, "0 (off) or a positive norm", lambda v: 0 <= v < math.inf)
+        _check("average", self.average, "from 0 (off) to below 1, such as 0.99", _fraction)
         names = ("float32", "bfloat16", "float16")
         _check("precision", self.precision, f"one of {', '.join(names)}", names.__contains__)
 

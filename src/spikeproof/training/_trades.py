@@ -10,31 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from spikeproof.attacks import (
-    APGD,
-    PGD,
-    RFGSM,
-    SAPGD,
-    Attack,
-    Linf,
-    Loss,
-    Search,
-    Threat,
-    ascend,
-    frozen,
-)
-from spikeproof.errors import Refusal, within
+from spikeproof.attacks import PGD, Attack, Linf, Loss, Search, Standing, Threat, ascend, frozen
+from spikeproof.errors import within
 from spikeproof.spiking import Rule
-
-AFAR = (APGD, PGD, RFGSM, SAPGD)  # their first query is not at the clean input
 
 
 @dataclass(frozen=True)
 class TRADES:
     """``CE(f(x), y) + beta KL(f(x) || f(x'))``; ``x'`` is where that divergence is climbed to.
 
-    Clean and attacked inputs go through the network as one batch, so that norms train on the
-    mixture that their running statistics describe.
+    At the clean input it has no slope, so every search starts at a random point of the threat, on
+    events as on images. Clean and attacked inputs go through the network as one batch, so that
+    norms train on the mixture that their running statistics describe.
     """
 
     threat: Threat = field(default_factory=lambda: Linf(8 / 255))
@@ -45,16 +32,11 @@ class TRADES:
 
     def __post_init__(self) -> None:
         within("beta", self.beta, 0, 1e6)
-        if not (isinstance(self.search, AFAR) and getattr(self.search, "random_start", True)):
-            raise Refusal(
-                f"search is {self.search}; at the clean input the divergence of trades has no "
-                "slope, so its search must start elsewhere; take pgd with a random start, or mart"
-            )
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
         with torch.no_grad(), frozen(model):
             clean = model(x).softmax(1)
-        attack = Attack(self.search, _Divergence(), self.rule)
+        attack = Attack(_FromAfar(self.search), _Divergence(), self.rule)
         attacked = ascend(attack, model, x, clean, self.threat, seed=seed)
         logits, moved = model(torch.cat([x, attacked])).chunk(2)
         return functional.cross_entropy(logits, y) + self.beta * divergence(logits, moved).mean()
@@ -64,6 +46,25 @@ def divergence(logits: Tensor, moved: Tensor) -> Tensor:
     """Returns (B,) the Kullback-Leibler divergence of the second answers from the first."""
     logs, moved = logits.log_softmax(-1), moved.log_softmax(-1)
     return (logs.exp() * (logs - moved)).sum(-1)
+
+
+class _FromAfar(Search):
+    """A search whose first query is at a random admissible point."""
+
+    kind = "from_afar"
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        vars(self).update(fits=search.fits, climbs=search.climbs, targets=search.targets)
+
+    @override
+    def __call__(self, s: Standing) -> None:
+        s.x = s.threat.random(s.clean, s.uniform)
+        self.search(s)
+
+    @override
+    def __repr__(self) -> str:
+        return repr(self.search)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate import (
+from spikeproof.statistics import (
     contributions,
     cumulative,
     holm,

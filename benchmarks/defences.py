@@ -1,0 +1,237 @@
+"""Every defence on one network, and what is left of it: python -m benchmarks.defences [SET ...].
+
+A row is one defence, one set and one seed: trained as its recipe says, judged by `standard` with
+all its doubts and by the nineteen gradients of `ensemble19`, explained by gradient and firing. A
+row that lies in benchmarks/results/defences under the same recipe, threat and samples is kept, and
+a killed one goes on where it ended, so the same command makes the whole table and ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spikeproof import records
+from spikeproof.attacks import Linf
+from spikeproof.catalogue import Recipe, load_network, read_data, read_recipe, to_values
+from spikeproof.cli._train import train
+from spikeproof.data import Dataset
+from spikeproof.evaluate import Conditions, Record, evaluate, trail
+from spikeproof.spiking import SpikingNetwork, keep_large_blocks, recorded
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "defences"
+EXPLAINED = 64  # samples whose gradient is looked at
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A data set with the network that all defences share, and the budget that they meet."""
+
+    recipe: str
+    eps: float
+    seeds: int
+    samples: int = 256
+    given: tuple[str, ...] = ()  # overrides for every defence
+    trained: float = 0.0  # the budget of training, where it is another one
+    lamb: float = 0.01  # of SR
+    beside: float = 0.003  # of SR on top of adversarial training
+
+    @property
+    def budget(self) -> float:
+        """The budget of training."""
+        return self.trained or self.eps
+
+
+FIELDS = {
+    "digits": Field("digits-natural", 0.05, 5, trained=0.1, lamb=0.03, beside=0.01),
+    "fashion-mnist": Field(
+        "fashion-mnist-cnn",
+        0.05,
+        2,
+        given=("data.limit=6000", "train.epochs=4", "model.hidden=64"),
+        lamb=0.001,
+        beside=0.0003,
+    ),
+    "cifar10": Field(
+        "cifar10-cnn",
+        4 / 255,
+        1,
+        given=("data.limit=10000", "model.channels=[16,32,64]", "model.hidden=128"),
+        lamb=0.001,
+        beside=0.0003,
+    ),
+}
+
+
+def defences(field: Field) -> dict[str, tuple[str, ...]]:
+    """Returns the overrides that make each defence of the network without one."""
+    threat = f'threat={{kind="linf",eps={field.budget!r}}}'
+    attack = f'{threat},search={{kind="pgd",steps=7}}'
+    two = f'{threat},search={{kind="pgd",steps=2,step_size={field.budget / 2!r}}}'
+    sr = '[{{kind="sr",lamb={},h=0.03}}]'.format
+    retractions = '[{kind="orthogonal",beta=5e-4},{kind="simplex"}]'
+    without_decay = ("train.optimizer.weight_decay=0.0", f"train.retractions={retractions}")
+    return {
+        "natural-max": ("model.pool=max",),
+        "natural-average": (),
+        "sr": (f"penalties={sr(field.lamb)}",),
+        "adversarial": (f'objective={{kind="adversarial",{attack}}}',),
+        "trades": (f'objective={{kind="trades",{attack}}}',),
+        "mart": (f'objective={{kind="mart",{attack}}}',),
+        "rat": (f'objective={{kind="rat",{two}}}', *without_decay),
+        "sr-adversarial": (
+            f'objective={{kind="adversarial",{attack}}}',
+            f"penalties={sr(field.beside)}",
+        ),
+        "stog": ('network.gates={kind="stog",rate=0.8}',),
+        "tgo": ('penalties=[{kind="tgo",lamb=2.0,delta=0.5}]',),
+    }
+
+
+def recipe_of(name: str, defence: str, seed: int) -> Recipe:
+    """Returns the recipe of a row."""
+    field = FIELDS[name]
+    given = (*field.given, *defences(field)[defence], f"train.seed={seed}")
+    return read_recipe(ROOT / "recipes" / f"{field.recipe}.toml", given)
+
+
+def promise(name: str, defence: str, seed: int) -> Values:
+    """Returns what decides a row; another promise is another row."""
+    field = FIELDS[name]
+    recipe = to_values(recipe_of(name, defence, seed))
+    return {
+        "recipe": recipe,
+        "threat": to_values(Linf(field.eps)),
+        "samples": field.samples,
+    }
+
+
+def made(path: Path, promised: Values) -> bool:
+    """Returns whether the row lies there already, as it would be made now."""
+    with suppress(FileNotFoundError):
+        there = records.read_json(path)
+        return not [*records.differences({key: there[key] for key in promised}, promised)]
+    return False
+
+
+def row(name: str, defence: str, seed: int, root: Path, work: Path) -> Values:
+    """Returns a row; what ``work`` holds of it is not made again."""
+    field, recipe = FIELDS[name], recipe_of(name, defence, seed)
+    run = work / f"{name}-{defence}-{seed}"
+    trained = run / "record.json"
+    if not trained.exists():
+        train(recipe, run, root, device="cpu", resume=run.exists())
+    model, data, threat = load_network(run), read_data(recipe, root), Linf(field.eps)
+    judged = {}
+    for suite in ("standard", "ensemble19"):
+        out = run / suite
+        how = Conditions(field.samples, resume=out.exists(), keep_adversarials=False)
+        checks = None if suite == "standard" else ()
+        judged[suite] = evaluate(model, data, threat, suite, out=out, conditions=how, checks=checks)
+    standard, ensemble = judged["standard"], judged["ensemble19"]
+    pgd = standing(standard, "S3-pgd-10")
+    return {
+        "clean": standard.clean_accuracy,
+        "pgd-10": pgd,
+        "ensemble19": ensemble.robust_accuracy,
+        "standard": standard.robust_accuracy,
+        "interval": list(standard.interval),
+        "masking_gap": pgd - standard.robust_accuracy,
+        "finding": standard.finding.status,
+        "reasons": list(standard.finding.reasons),
+        "stands": bits(standard.robust),
+        "stands_ensemble19": bits(ensemble.robust),
+        "right": bits(standard.clean),
+        **explained(model, data, standard.data.indices[:EXPLAINED]),
+        "minutes": {
+            "training": records.read_json(trained)["result"]["minutes_of_training"],
+            **{n: round(sum(seconds(r)) / 60, 2) for n, r in judged.items()},
+        },
+        "environment": records.environment() | {"threads": torch.get_num_threads()},
+    }
+
+
+def seconds(record: Record) -> Sequence[float]:
+    """Returns what each step took, in all processes that worked on it."""
+    return list(record.times["seconds_of_steps"].values())
+
+
+def standing(record: Record, step: str) -> float:
+    """Returns the share of samples that are right and stand after one step alone."""
+    (fell,) = (found.success for found in record.steps if found.id == step)
+    pairs = zip(record.clean, fell, strict=True)
+    return sum(right and not fallen for right, fallen in pairs) / len(record.clean)
+
+
+def bits(values: Sequence[bool]) -> str:
+    """Returns one character for each sample."""
+    return "".join("01"[value] for value in values)
+
+
+def explained(model: SpikingNetwork, data: Dataset, indices: Sequence[int]) -> Values:
+    """Returns gradient and firing: means over samples, of layers weighted by their neurons."""
+    x, y = data.test.batch(torch.tensor(indices))
+    with recorded(model) as layers, torch.no_grad():
+        model(x)
+    sizes = torch.tensor([float(layer.neurons) for layer in layers.values()])
+    rates = torch.stack([layer.rate.mean() for layer in layers.values()])
+    entrance = trail(model, x, y).operations[0]
+    return {
+        "firing_rate": float((rates * sizes).sum() / sizes.sum()),
+        "gradient": {
+            "operation": entrance.name,
+            "zeros": mean(entrance.zeros),
+            "near_zero": mean(entrance.near[2]),
+            "l1": mean(entrance.l1),
+        },
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    """Returns the mean."""
+    return sum(values) / len(values)
+
+
+def items(sets: Sequence[str], only: Sequence[str], part: tuple[int, int]) -> Iterator[Any]:
+    """Yields set, defence and seed of a part of all rows, the first seeds of all sets first."""
+    every = [
+        (seed, name, defence)
+        for name in sets
+        for defence, seed in product(defences(FIELDS[name]), range(FIELDS[name].seeds))
+        if not only or defence in only
+    ]
+    for seed, name, defence in sorted(every, key=lambda one: one[0])[part[0] - 1 :: part[1]]:
+        yield name, defence, seed
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sets", nargs="*", default=list(FIELDS), help=", ".join(FIELDS))
+    parser.add_argument("--defences", nargs="+", default=[], help="some only")
+    parser.add_argument("--part", default="1/1", help="k/n: this process makes one part of n")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "defences")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SPIKEPROOF_DATA", "data"))
+    given = parser.parse_args()
+    keep_large_blocks()
+    first, of = map(int, given.part.split("/"))
+    for name, defence, seed in items(given.sets, given.defences, (first, of)):
+        path, promised = RESULTS / f"{name}-{defence}-{seed}.json", promise(name, defence, seed)
+        if not made(path, promised):
+            found = row(name, defence, seed, given.data, given.work)
+            said = {"schema": records.SCHEMA, "kind": "defence", "set": name, "defence": defence}
+            records.write_json(path, said | {"seed": seed} | promised | found)
+        there = records.read_json(path)
+        shown = " ".join(
+            f"{k} {there[k]:.1%}" for k in ("clean", "pgd-10", "ensemble19", "standard")
+        )
+        print(f"{name} {defence} {seed}: {shown}; {there['finding']}", flush=True)

@@ -1,0 +1,163 @@
+"""A diagnosis at the terminal: a model, its samples, and what its gradients hide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from spikeproof.attacks import Threat
+from spikeproof.catalogue import KINDS, from_values, read_threat
+from spikeproof.cli._evaluate import Target, load_target
+from spikeproof.cli._terminal import terminal
+from spikeproof.cli._train import pick_device
+from spikeproof.errors import Refusal, nearest
+from spikeproof.evaluate import PARTS, Conditions, Diagnosis, Progress, diagnose, overview
+from spikeproof.spiking import BPTT, CBA, Rule, Surrogate, keep_large_blocks
+
+OWN = "own"
+USUAL = 64  # samples; of a smaller set, all
+NEAR = "0.001"  # the threshold that is printed
+
+
+def diagnose_command(
+    target: Target,
+    threat: str,
+    rules: Sequence[str],
+    parts: Sequence[str],
+    out: Path,
+    conditions: Conditions,
+    console: Console | None = None,
+) -> Diagnosis:
+    """Returns the record of the diagnosis, which is also written to ``out``."""
+    console = console or terminal()
+    keep_large_blocks()
+    chosen, met = [read_rule(name) for name in rules or (OWN,)], read_threat(threat)
+    model, dataset = load_target(target)
+    limit, count = conditions.limit, len(dataset.test)
+    conditions = replace(conditions, limit=min(limit, count) if limit == USUAL else limit)
+    console.print(
+        f"{dataset.name}: {conditions.limit or count} of {count} test samples; "
+        f"{type(model).__name__} under {threat}"
+    )
+    with _watched(console) as watch:
+        diagnosis = diagnose(
+            model.to(pick_device(target.device)),
+            dataset,
+            met,
+            rules=chosen,
+            out=out,
+            conditions=conditions,
+            watch=watch,
+            only=parts or PARTS,
+        )
+    report(console, diagnosis, met)
+    console.print(f"record: {out / 'record.json'}")
+    return diagnosis
+
+
+def read_rule(name: str) -> Rule | CBA | None:
+    """Returns the gradient rule of a kind, BPTT through a surrogate's kind, or None for ``own``."""
+    rules = {kind.kind: kind for kind in (*_members(Rule), CBA)}
+    curves = {kind.kind: kind for kind in _members(Surrogate)}
+    if name == OWN:
+        return None
+    if name in rules:
+        return from_values(rules[name], {"kind": name}, name)
+    if name in curves:
+        return BPTT(from_values(curves[name], {"kind": name}, name))
+    raise Refusal(f"{name!r} is no gradient rule; {nearest(name, (OWN, *rules, *curves))}")
+
+
+def report(console: Console, diagnosis: Diagnosis, threat: Threat) -> None:
+    """Prints the numbers that are looked for first."""
+    told, name = overview(diagnosis), _names(diagnosis.rules)
+    for inputs, seen in told["seen"].items():
+        _seen(console, inputs, seen, name)
+    for v in told["vulnerability"]:
+        console.print(
+            f"{v['forward']} forward, {name[v['rule']]}, eps {v['eps']:.4g}: median ratio "
+            f"{_number(v['ratio'])}, {_number(v['linear'])} by the gradient; bounds 3 and "
+            f"{_number(v['upper'])} violated by {_share(v['below'])} below, {_share(v['above'])} "
+            "above"
+        )
+    for over, points in _curves(told["curves"], name).items():
+        console.print(f"standing by {over}: {', '.join(points)}")
+    for slope in told["slopes"]:
+        console.print(
+            f"gradient and differences of {slope['step']:.4g} agree in "
+            f"{_share(slope['agreement'])} of directions ({name[slope['rule']]})"
+        )
+    if place := told["domains"]:
+        console.print(
+            f"same attack, eps {place['eps']:.4g}: {_share(place['sensor'])} stand where the "
+            f"input is attacked, {_share(place['spikes'])} where the encoded steps are, "
+            f"{_share(place['legal'])} once these are what the encoder emits"
+        )
+    for note in diagnosis.notes:
+        console.print(f"note: {note}")
+    if diagnosis.finding:
+        console.print(f"doubts under {threat.kind}: {diagnosis.finding.status}")
+        for reason in diagnosis.finding.reasons:
+            console.print(f"  {reason}")
+
+
+def _seen(console: Console, inputs: str, seen: dict[str, Any], name: dict[str, str]) -> None:
+    console.print(f"{inputs}: accuracy {_share(seen['accuracy'])}")
+    rates = ", ".join(f"{name} {_share(rate)}" for name, rate in seen["rate"].items())
+    console.print(f"  spikes per neuron and step: {rates or 'unknown'}")
+    for rule, operations in seen["trails"].items():
+        console.print(f"  gradient by {name[rule]}: exact zeros, below {NEAR} of the largest, l2")
+        for op in operations:
+            console.print(
+                f"    {op['name']} ({op['kind']}): {_share(op['zeros'])}, "
+                f"{_share(op['near'][NEAR])}, {_number(op['l2'])}"
+            )
+
+
+def _names(rules: Sequence[str]) -> dict[str, str]:
+    """Returns rules without their knobs, where that tells them apart."""
+    bare = [rule.partition("(")[0] for rule in rules]
+    pairs = zip(rules, bare, strict=True)
+    return {rule: head if bare.count(head) == 1 else rule for rule, head in pairs}
+
+
+def _members(base: Any) -> tuple[Any, ...]:
+    return KINDS[base]
+
+
+def _curves(points: Sequence[dict[str, Any]], name: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for point in points:
+        at = name.get(point["name"]) or f"{point['value']:.4g}"
+        found.setdefault(point["over"], []).append(f"{_share(point['standing'])} at {at}")
+    return found
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+@contextmanager
+def _watched(console: Console) -> Iterator[Callable[[Progress], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("diagnosis", pace="")
+
+        def watch(p: Progress) -> None:
+            minutes, seconds = divmod(round(p.left), 60)
+            pace = f"{p.rate:,.1f} samples/s, {minutes}:{seconds:02d} left in it"
+            name = f"{p.number}/{p.steps} {p.step}"
+            bar.update(task, description=name, completed=p.done, total=p.of, pace=pace)
+
+        yield watch

@@ -1,0 +1,17 @@
+"""Records to one page that a person reads: self-contained, from the disk, without a network."""
+
+from spikeproof.report._leaderboard import leaderboard
+from spikeproof.report._page import make_page, write_page
+from spikeproof.report._pictures import Look, Originals
+from spikeproof.report._read import Evaluation, Run, read_runs
+
+__all__ = [
+    "Evaluation",
+    "Look",
+    "Originals",
+    "Run",
+    "leaderboard",
+    "make_page",
+    "read_runs",
+    "write_page",
+]

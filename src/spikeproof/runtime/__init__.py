@@ -1,0 +1,16 @@
+"""Packed networks at work: a dense oracle and a sparse engine, without torch."""
+
+from spikeproof.runtime._engine import Activity, Engine, State
+from spikeproof.runtime._oracle import Trace, trace
+from spikeproof.runtime._samples import Samples, can_read, read_samples
+
+__all__ = [
+    "Activity",
+    "Engine",
+    "Samples",
+    "State",
+    "Trace",
+    "can_read",
+    "read_samples",
+    "trace",
+]

@@ -1,0 +1,292 @@
+"""Loops over lines of float32, written in Python and compiled by LLVM when they are first needed.
+
+A loop's body is a function of a ``Lane``: Python runs it once, and what it does with values
+becomes the code of one iteration over ``WIDTH`` elements, and once more of one element, for what
+is left at the end. Python's own loops, branches and lists are gone by then, so that what a list
+holds is in registers. No operation is contracted or reordered: arithmetic is IEEE's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+
+WIDTH = 16  # one register of AVX-512, two of AVX2, four of Neon
+ALIGNED = 4 * WIDTH  # bytes, which a store past the caches asks for
+
+Body = Callable[["Lane"], None]
+Line = tuple[int, int]  # the address of a train's first number, and numbers from step to step
+_F32, _F64, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+_PLACE = ir.PointerType()
+
+
+@dataclass(frozen=True)
+class Value:
+    """Some elements' numbers, or what one comparison says of them."""
+
+    lane: Lane
+    code: Any
+
+    def _with(self, operation: str, a: Value | float, b: Value | float) -> Value:
+        x, y = self.lane.splat(a), self.lane.splat(b)
+        return Value(self.lane, getattr(self.lane.build, operation)(x.code, y.code))
+
+    def __add__(self, other: Value | float) -> Value:
+        return self._with("fadd", self, other)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self._with("fsub", self, other)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self._with("fmul", self, other)
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self._with("fdiv", self, other)
+
+    def __rtruediv__(self, other: float) -> Value:
+        return self._with("fdiv", other, self)
+
+    def __radd__(self, other: float) -> Value:
+        return self._with("fadd", other, self)
+
+    def __rsub__(self, other: float) -> Value:
+        return self._with("fsub", other, self)
+
+    def __rmul__(self, other: float) -> Value:
+        return self._with("fmul", other, self)
+
+    def __abs__(self) -> Value:
+        return self.lane.intrinsic("fabs", self)
+
+    def compare(self, how: str, other: Value | float) -> Value:
+        """Returns a comparison, which is false where either is not a number."""
+        y = self.lane.splat(other)
+        return Value(self.lane, self.lane.build.fcmp_ordered(how, self.code, y.code))
+
+    def chosen(self, yes: Value | float, no: Value | float) -> Value:
+        """Returns ``yes`` where this comparison holds, else ``no``."""
+        x, y = self.lane.splat(yes), self.lane.splat(no)
+        return Value(self.lane, self.lane.build.select(self.code, x.code, y.code))
+
+    def exp(self) -> Value:
+        """Returns the exponential of what is not positive, right to some last places."""
+        lane, build = self.lane, self.lane.build
+        z = self.compare(">", -104.0).chosen(self, -104.0)
+        n = lane.intrinsic("floor", z * math.log2(math.e) + 0.5)
+        r = z - n * 0.693359375 - n * -2.12194440e-4
+        y: Value | float = 1.9875691500e-4
+        for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5):
+            y = y * r + c
+        y = y * (r * r) + r + 1.0
+        whole = build.fptosi(n.code, lane.shaped(_I32))
+        half = build.ashr(whole, lane.constant(_I32, 1))
+        for power in (half, build.sub(whole, half)):  # two factors reach the least numbers
+            bits = build.shl(build.add(power, lane.constant(_I32, 127)), lane.constant(_I32, 23))
+            y = y * Value(lane, build.bitcast(bits, lane.shaped(_F32)))
+        y = self.compare(">", -104.0).chosen(y, 0.0)
+        return Value(lane, build.fcmp_unordered("uno", self.code, self.code)).chosen(self, y)
+
+
+class Lane:
+    """``width`` neighbours in one iteration of a loop: what a body reads, computes and writes.
+
+    A train has a line of numbers for every step. A channel has one number for every row, or, where
+    channels are ``last``, one for every place in a row; a total likewise, in float64.
+    """
+
+    def __init__(self, code: _Code, width: int, at: Any) -> None:
+        self.code, self.width, self.at, self.build = code, width, at, code.build
+
+    def number(self, name: str) -> Value:
+        """Returns a number of the call."""
+        return self._spread(self.code.number(name))
+
+    def load(self, train: str, step: int = 0) -> Value:
+        """Returns a train's numbers at a step."""
+        return self._loaded(_F32, self.code.line(train, step), self._here())
+
+    def store(self, train: str, step: int, value: Value) -> None:
+        """Writes a train's numbers at a step."""
+        place = self.build.gep(self.code.line(train, step), [self._here()], source_etype=_F32)
+        past = self.code.past_caches and self.width > 1
+        store = self.build.store(value.code, place, align=ALIGNED if past else 4)
+        if past:
+            once = self.code.module.add_metadata([_I32(1)])
+            store.set_metadata("nontemporal", once)
+
+    def channel(self, name: str) -> Value:
+        """Returns a channel's number."""
+        line = self.code.line(name, 0)
+        if self.code.last:
+            return self._loaded(_F32, line, self.at)
+        place = self.build.gep(line, [self.code.row], source_etype=_F32)
+        return self._spread(self.build.load(place, typ=_F32))
+
+    def add(self, total: str, value: Value) -> None:
+        """Adds to a channel's total; of one for every row, ``WIDTH`` parts are kept apart."""
+        row = self.build.mul(self.code.row, _I64(WIDTH))
+        line, at = self.code.line(total, 0), self.at if self.code.last else row
+        before = self._loaded(_F64, line, at).code
+        after = self.build.fadd(before, self.build.fpext(value.code, self.shaped(_F64)))
+        self.build.store(after, self.build.gep(line, [at], source_etype=_F64), align=8)
+
+    def shaped(self, kind: Any) -> Any:
+        """Returns the type of these elements."""
+        return kind if self.width == 1 else ir.VectorType(kind, self.width)
+
+    def constant(self, kind: Any, number: float) -> Any:
+        """Returns a number for every element."""
+        every = number if self.width == 1 else [number] * self.width
+        return ir.Constant(self.shaped(kind), every)
+
+    def splat(self, number: Value | float) -> Value:
+        """Returns a constant, rounded to float32 first."""
+        if isinstance(number, Value):
+            return number
+        return Value(self, self.constant(_F32, float(np.float32(number))))
+
+    def intrinsic(self, name: str, x: Value) -> Value:
+        """Returns what a function of LLVM's makes of a value."""
+        kind = self.shaped(_F32)
+        full = f"llvm.{name}.{'f32' if self.width == 1 else f'v{self.width}f32'}"
+        function = self.code.module.globals.get(full)
+        if function is None:
+            function = ir.Function(self.code.module, ir.FunctionType(kind, [kind]), full)
+        return Value(self, self.build.call(function, [x.code]))
+
+    def _here(self) -> Any:
+        return self.build.add(self.code.begin, self.at)
+
+    def _loaded(self, kind: Any, line: Any, at: Any) -> Value:
+        place = self.build.gep(line, [at], source_etype=kind)
+        align = 4 if kind is _F32 else 8
+        return Value(self, self.build.load(place, align=align, typ=self.shaped(kind)))
+
+    def _spread(self, scalar: Any) -> Value:
+        if self.width == 1:
+            return Value(self, scalar)
+        nothing = ir.Constant(self.shaped(_F32), ir.Undefined)
+        one = self.build.insert_element(nothing, scalar, _I32(0))
+        every = ir.Constant(ir.VectorType(_I32, self.width), [0] * self.width)
+        return Value(self, self.build.shuffle_vector(one, one, every))
+
+
+class _Code:
+    """The function around a body: rows, and in each the lanes and what is left."""
+
+    def __init__(self, body: Body, *, last: bool, past_caches: bool) -> None:
+        self.last, self.past_caches = last, past_caches
+        self.lines: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
+        self.module = ir.Module()
+        kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, _PLACE, _PLACE, _PLACE])
+        self.function = ir.Function(self.module, kind, "loop")
+        rows, length, *self.given = self.function.args
+        blocks = ("entry", "outer", "row", "lanes", "lane", "rest", "one", "next", "end")
+        block = {name: self.function.append_basic_block(name) for name in blocks}
+        self.entry = ir.IRBuilder(block["entry"])
+        self.known: dict[tuple[str, int], Any] = {}
+        build = self.build = ir.IRBuilder(block["outer"])
+
+        self.row = build.phi(_I64)
+        self.row.add_incoming(_I64(0), block["entry"])
+        build.cbranch(build.icmp_signed("<", self.row, rows), block["row"], block["end"])
+        build.position_at_end(block["row"])
+        self.begin = build.mul(self.row, length)
+        build.branch(block["lanes"])
+        start: Any = _I64(0)
+        ways = ((WIDTH, "row", "lanes", "lane", "rest"), (1, "lanes", "rest", "one", "next"))
+        for width, before, head, inside, after in ways:
+            build.position_at_end(block[head])
+            at = build.phi(_I64)
+            at.add_incoming(start, block[before])
+            stop = build.add(at, _I64(width))
+            fits = build.icmp_signed("<=", stop, length)
+            build.cbranch(fits, block[inside], block[after])
+            build.position_at_end(block[inside])
+            body(Lane(self, width, at))
+            at.add_incoming(stop, block[inside])
+            build.branch(block[head])
+            start = at
+        build.position_at_end(block["next"])
+        self.row.add_incoming(build.add(self.row, _I64(1)), block["next"])
+        build.branch(block["outer"])
+        build.position_at_end(block["end"])
+        if past_caches:
+            build.fence("seq_cst")
+        build.ret_void()
+        self.entry.branch(block["outer"])
+
+    def line(self, name: str, step: int) -> Any:
+        """Returns where a step of a train begins, found before the loops."""
+        if (name, step) not in self.known:
+            index = _I64(self.lines.setdefault(name, len(self.lines)))
+            base, stride = (
+                self.entry.load(self.entry.gep(table, [index], source_etype=kind), typ=kind)
+                for table, kind in zip(self.given, (_PLACE, _I64), strict=False)
+            )
+            offset = self.entry.mul(stride, _I64(step))
+            self.known[name, step] = self.entry.gep(base, [offset], source_etype=_F32)
+        return self.known[name, step]
+
+    def number(self, name: str) -> Any:
+        """Returns a number of the call, read before the loops."""
+        index = _I64(self.numbers.setdefault(name, len(self.numbers)))
+        return self.entry.load(self.entry.gep(self.given[2], [index], source_etype=_F32), typ=_F32)
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A compiled loop; calls of it hold no lock of Python's."""
+
+    engine: Any  # owns the code
+    run: Any
+    lines: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+    def __call__(
+        self, rows: int, length: int, lines: Mapping[str, Line], numbers: Mapping[str, float]
+    ) -> None:
+        """Runs over ``rows`` rows of ``length`` elements, which follow each other in every line."""
+        places, strides = zip(*(lines[name] for name in self.lines), strict=True)
+        count = len(places)
+        self.run(
+            rows,
+            length,
+            (ctypes.c_void_p * count)(*places),
+            (ctypes.c_int64 * count)(*strides),
+            (ctypes.c_float * len(self.numbers))(*(numbers[name] for name in self.numbers)),
+        )
+
+
+def compiled(body: Body, *, last: bool = False, past_caches: bool = False) -> Loop:
+    """Returns the loop of a body.
+
+    Args:
+        body: what is done with every element.
+        last: whether channels are the fastest axis, instead of one a row.
+        past_caches: store to memory at once; lines then lie at multiples of ``ALIGNED`` bytes.
+    """
+    code = _Code(body, last=last, past_caches=past_caches)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(code.module)), _machine())
+    engine.finalize_object()
+    kinds = (ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 3)
+    run = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("loop"))
+    return Loop(engine, run, tuple(code.lines), tuple(code.numbers))
+
+
+def _machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True
+    )

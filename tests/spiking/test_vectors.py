@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+_vectors = pytest.importorskip("spikeproof.spiking._vectors")
+
+SIZES = [1, 15, 16, 17, 40]
+
+
+def line(x: np.ndarray, stride: int = 0) -> tuple[int, int]:
+    return x.ctypes.data, stride
+
+
+def apply(body, x: np.ndarray, **numbers: float) -> np.ndarray:
+    """Runs a body over one row of ``x``, once in vectors and once element by element."""
+    loop, out = _vectors.compiled(body), np.empty_like(x)
+    loop(1, len(x), {"x": line(x), "y": line(out)}, numbers)
+    alone = np.empty_like(x)
+    loop(len(x), 1, {"x": line(x), "y": line(alone)}, numbers)
+    np.testing.assert_array_equal(out, alone)
+    return out
+
+
+def test_the_exponential_is_right_to_its_last_places_and_below_the_normal_numbers():
+    x = -np.linspace(0, 110, 200_001).astype(np.float32)
+    found = apply(lambda lane: lane.store("y", 0, lane.load("x").exp()), x).astype(np.float64)
+    exact = np.exp(x.astype(np.float64))
+    normal = x > -87
+    assert np.abs(found[normal] / exact[normal] - 1).max() < 2e-7
+    np.testing.assert_allclose(found[~normal], exact[~normal], rtol=0, atol=3e-45)
+
+
+def test_the_exponential_of_the_ends():
+    x = np.array([0, -0.0, -np.inf, np.nan], np.float32)
+    found = apply(lambda lane: lane.store("y", 0, lane.load("x").exp()), x)
+    np.testing.assert_array_equal(found, np.array([1, 1, 0, np.nan], np.float32))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_arithmetic_is_that_of_float32_in_its_order(size):
+    x = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    a, third = np.float32(0.7), np.float32(1 / 3)
+
+    def body(lane):
+        x = lane.load("x")
+        y = lane.number("a") * x + 1 / 3 - 2 / (x * x + 1)
+        lane.store("y", 0, (abs(x)).compare("<", 1).chosen(y, 1 - x / 3))
+
+    expected = np.where(
+        np.abs(x) < 1,
+        a * x + third - np.float32(2) / (x * x + np.float32(1)),
+        np.float32(1) - x / np.float32(3),
+    )
+    np.testing.assert_array_equal(apply(body, x, a=0.7), expected)
+
+
+def test_a_comparison_with_no_number_is_false():
+    x = np.array([np.nan, 0, -0.0, -1e-45], np.float32)
+    found = apply(lambda n: n.store("y", 0, n.load("x").compare(">=", 0).chosen(1, 0)), x)
+    np.testing.assert_array_equal(found, np.array([0, 1, 1, 0], np.float32))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("last", [False, True])
+def test_channels_and_totals_lie_along_the_rows_or_across_them(size, last):
+    rows, steps = 3, 2
+    source = np.random.default_rng(size)
+    x = source.standard_normal((steps, rows, size)).astype(np.float32)
+    scale = source.standard_normal(size if last else rows).astype(np.float32)
+    total = np.zeros(size if last else (rows, _vectors.WIDTH))
+    y = np.empty_like(x)
+
+    def body(lane):
+        for t in range(steps):
+            value = lane.load("x", t) * lane.channel("scale")
+            lane.store("y", t, value)
+            lane.add("total", value)
+
+    lines = {"x": line(x, rows * size), "y": line(y, rows * size)}
+    lines |= {"scale": line(scale), "total": line(total)}
+    _vectors.compiled(body, last=last)(rows, size, lines, {})
+    expected = x * (scale if last else scale[:, None])
+    np.testing.assert_array_equal(y, expected)
+    sums = expected.astype(np.float64).sum((0, 1) if last else (0, 2))
+    np.testing.assert_allclose(total if last else total.sum(1), sums, rtol=1e-12)
+
+
+def test_what_is_stored_past_the_caches_arrives():
+    x = np.arange(100, dtype=np.float32)
+    room = np.zeros(200, np.float32)
+    begin = -room.ctypes.data % _vectors.ALIGNED // 4
+    out = room[begin : begin + 100]
+    loop = _vectors.compiled(lambda n: n.store("y", 0, n.load("x") + 1), past_caches=True)
+    loop(1, 100, {"x": line(x), "y": line(out)}, {})
+    np.testing.assert_array_equal(out, x + 1)
