@@ -142,3 +142,11 @@ def test_a_worse_or_lost_ratio_fails_by_name(tmp_path):
     refused = compared(old, other)
     assert refused.returncode == 2
     assert "threads: 2 before, 4 now" in refused.stderr
+
+
+def test_the_tables_of_the_page_are_those_of_the_records():
+    pages = importlib.import_module("benchmarks.pages")
+    page = pages.PAGE.read_text()
+    assert pages.filled(page) == page
+    for name, text in pages.parts().items():
+        assert f"<!-- {name} -->\n{text}\n<!-- end -->" in page, name

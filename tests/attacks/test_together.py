@@ -23,7 +23,7 @@ from spikeproof.attacks import (
     together,
 )
 from spikeproof.errors import Refusal
-from spikeproof.spiking import ASSG, CBA, HART, PDSG, Triangle
+from spikeproof.spiking import ASSG, CBA, HART, PDSG, Spiking, Triangle
 from tests.contracts.attack import COUNT, samples, small_network
 
 IDS = torch.arange(100, 100 + COUNT)
@@ -81,3 +81,15 @@ def test_who_may_share_a_batch():
     model, (x, y), pair = small_network(), samples(), [pgd, Attack(PGD(6))]
     with pytest.raises(Refusal, match="run them in turn"):
         run_together(pair, (0, 1), model, x, y, Linf(0.1), ids=IDS, most=64)
+
+
+def test_a_hook_on_neurons_is_met_as_it_would_be_in_turn():
+    model, (x, y) = small_network(), samples()
+    layer = next(m for m in model.modules() if isinstance(m, Spiking))
+    layer.register_forward_hook(lambda _, __, spikes: 0.7 * spikes)
+    attacks, threat = GROUPS["rules"], Linf(0.06)
+    expected = in_turn(attacks, model, x, y, threat)
+    found = run_together(attacks, range(len(attacks)), model, x, y, threat, ids=IDS, most=10_000)
+    for (left, alone), outcome in zip(expected, found, strict=True):
+        assert torch.equal(alone.x_adv, outcome.x_adv[left])
+        assert torch.equal(alone.fallen, outcome.fallen[left])

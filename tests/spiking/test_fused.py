@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from spikeproof.catalogue import KINDS
 from spikeproof.errors import Refusal
+from spikeproof.models import CNN, Setting, build
 from spikeproof.seeding import generator
 from spikeproof.spiking import (
     ASSG,
@@ -220,3 +221,12 @@ def test_a_forked_process_computes_too():
 
 def test_it_is_named():
     assert kernel_in_use().startswith("fused (llvmlite ")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_network_answers_to_other_inputs():
+    model = build(CNN((4,), 8), Setting(T=2, size=8), seed=1).eval()
+    x = torch.rand((2, 2, 3, 8, 8), generator=generator(0, "traced"))
+    with torch.no_grad():
+        traced = torch.jit.trace(model, x[0])
+        assert torch.equal(traced(x[1]), model(x[1]))

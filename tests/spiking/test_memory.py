@@ -3,6 +3,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -114,4 +115,23 @@ def test_a_network_keeps_its_spikes_small_and_trains_the_same(packed, monkeypatc
 def test_without_a_gradient_nothing_is_packed(packed):
     with torch.no_grad(), _memory.spikes_kept_small():
         torch.ones(3) * 2
+    assert packed == []
+
+
+def test_an_output_that_its_own_node_keeps_is_freed_with_the_graph():
+    with _memory.spikes_kept_small():
+        y = torch.ones(3, requires_grad=True).sigmoid()
+    alive = weakref.ref(y)
+    del y
+    assert alive() is None
+
+
+def test_hooks_of_others_are_left_alone(packed):
+    seen = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: seen.append(x) or x, lambda x: x)
+    x = _memory.note_spikes(torch.ones(3).requires_grad_() * 1)
+    with hooks, _memory.spikes_kept_small():
+        out = x * x
+    out.sum().backward()
+    assert len(seen) == 2
     assert packed == []

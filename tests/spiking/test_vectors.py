@@ -13,11 +13,13 @@ def line(x: np.ndarray, stride: int = 0) -> tuple[int, int]:
 
 
 def apply(body, x: np.ndarray, **numbers: float) -> np.ndarray:
-    """Runs a body over one row of ``x``, once in vectors and once element by element."""
+    """Runs a body over ``x``, in vectors as far as they go and the first elements one by one."""
     loop, out = _vectors.compiled(body), np.empty_like(x)
-    loop(1, len(x), {"x": line(x), "y": line(out)}, numbers)
-    alone = np.empty_like(x)
-    loop(len(x), 1, {"x": line(x), "y": line(alone)}, numbers)
+    loop(len(x), {"x": line(x), "y": line(out)}, numbers)
+    few = x[: _vectors.WIDTH - 1]
+    alone = out.copy()
+    alone[: len(few)] = np.nan
+    loop(len(few), {"x": line(few), "y": line(alone)}, numbers)
     np.testing.assert_array_equal(out, alone)
     return out
 
@@ -62,28 +64,21 @@ def test_a_comparison_with_no_number_is_false():
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("last", [False, True])
-def test_channels_and_totals_lie_along_the_rows_or_across_them(size, last):
-    rows, steps = 3, 2
-    source = np.random.default_rng(size)
-    x = source.standard_normal((steps, rows, size)).astype(np.float32)
-    scale = source.standard_normal(size if last else rows).astype(np.float32)
-    total = np.zeros(size if last else (rows, _vectors.WIDTH))
-    y = np.empty_like(x)
+def test_steps_lie_a_stride_apart_and_totals_take_them_all(size):
+    steps = 2
+    x = np.random.default_rng(size).standard_normal((steps, size)).astype(np.float32)
+    total, y = np.zeros(_vectors.WIDTH), np.empty_like(x)
 
     def body(lane):
         for t in range(steps):
-            value = lane.load("x", t) * lane.channel("scale")
+            value = lane.load("x", t) * 2
             lane.store("y", t, value)
             lane.add("total", value)
 
-    lines = {"x": line(x, rows * size), "y": line(y, rows * size)}
-    lines |= {"scale": line(scale), "total": line(total)}
-    _vectors.compiled(body, last=last)(rows, size, lines, {})
-    expected = x * (scale if last else scale[:, None])
-    np.testing.assert_array_equal(y, expected)
-    sums = expected.astype(np.float64).sum((0, 1) if last else (0, 2))
-    np.testing.assert_allclose(total if last else total.sum(1), sums, rtol=1e-12)
+    lines = {"x": line(x, size), "y": line(y, size), "total": line(total)}
+    _vectors.compiled(body)(size, lines, {})
+    np.testing.assert_array_equal(y, 2 * x)
+    np.testing.assert_allclose(total.sum(), y.astype(np.float64).sum(), rtol=1e-12, atol=1e-12)
 
 
 def test_what_is_stored_past_the_caches_arrives():
@@ -92,5 +87,5 @@ def test_what_is_stored_past_the_caches_arrives():
     begin = -room.ctypes.data % _vectors.ALIGNED // 4
     out = room[begin : begin + 100]
     loop = _vectors.compiled(lambda n: n.store("y", 0, n.load("x") + 1), past_caches=True)
-    loop(1, 100, {"x": line(x), "y": line(out)}, {})
+    loop(100, {"x": line(x), "y": line(out)}, {})
     np.testing.assert_array_equal(out, x + 1)

@@ -169,3 +169,16 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, where: str):
 def test_a_share_that_forgets_nothing_is_refused():
     with pytest.raises(Refusal, match=r"^average is 1\.0; it must be from 0 \(off\)"):
         Plan(epochs=1, batch=1, optimizer=SGD(0.1), average=1.0)
+
+
+def test_tied_weights_come_back_as_they_were():
+    with isolated(0, "tied"):
+        layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    average = Average(model, 0.9)
+    with torch.no_grad():
+        layer.weight += 1
+    before = layer.weight.clone()
+    with averaged(model, average):
+        assert not torch.equal(layer.weight, before)
+    assert torch.equal(layer.weight, before)

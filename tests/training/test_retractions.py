@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,13 @@ def test_the_loop_retracts_after_every_step_and_a_resumed_run_does_the_same(tmp_
 def test_knobs_out_of_range_are_refused(knobs: dict[str, float]):
     with pytest.raises(Refusal, match="of orthogonal"):
         Orthogonal(**knobs)
+
+
+def test_the_layout_of_a_weight_does_not_matter():
+    with isolated(0, "layout"):
+        model = nn.Sequential(nn.Conv2d(2, 4, 3))
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    for each in (model, other):
+        Orthogonal(beta=0.1)(each, generator(0, "rows"))
+    assert torch.equal(model[0].weight, other[0].weight)
+    assert other[0].weight.is_contiguous(memory_format=torch.channels_last)

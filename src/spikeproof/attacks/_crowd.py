@@ -13,6 +13,15 @@ from spikeproof.errors import Refusal
 from spikeproof.spiking import Rule, Spiking, forget, keep_samples, seen_through
 
 
+def shareable(model: nn.Module) -> bool:
+    """Returns whether neurons do what they are known to do, so that rows can follow many rules."""
+    neurons = (module for module in model.modules() if isinstance(module, Spiking))
+    return all(
+        type(layer) is Spiking and not layer._forward_hooks and not layer._forward_pre_hooks
+        for layer in neurons
+    )
+
+
 class Crowd(Victim):
     """A victim whose batch comes in parts, one after the other, and each part has its own rule.
 

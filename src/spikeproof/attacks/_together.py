@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikeproof.attacks._abreast import Abreast, Lane
 from spikeproof.attacks._attack import Attack
+from spikeproof.attacks._crowd import shareable
 from spikeproof.attacks._standing import Outcome
 from spikeproof.attacks._threat import Threat
 from spikeproof.errors import Refusal
@@ -42,7 +43,8 @@ def run_together(
     """Returns what ``run`` would return of each attack, one after the other, each by its seed.
 
     An attack meets the samples that no attack before it broke; of others its outcome says nothing.
-    A batch has at most ``most`` rows, or one run's.
+    A batch has at most ``most`` rows, or one run's. Where hooks or a class of its own change what a
+    layer of neurons does, every run has a batch of its own.
     """
     search = attacks[0].search
     if not all(together(attacks[0], attack) for attack in attacks):
@@ -59,6 +61,7 @@ def run_together(
     zeros = torch.zeros_like(y)
     totals = [Outcome(x.clone(), zeros > 0, *(zeros.clone() for _ in range(3))) for _ in attacks]
     left = torch.arange(len(y), device=y.device)
+    most = most if shareable(model) else 1
     while lanes and len(left):
         width = max(1, most // len(left))
         now, lanes = lanes[:width], lanes[width:]

@@ -47,6 +47,9 @@ def serves(
         and current.numel() > 0
         and all(not isinstance(p, Tensor) or p.dim() == 0 for p in (theta, tau))
         and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch.autograd.forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
     )
 
@@ -125,7 +128,7 @@ def _run(loop: Loop, trains: Lines, numbers: dict[str, float], sums: Lines) -> N
             end = min(begin + BLOCK, high) if sums else high
             here = {n: (place + 4 * begin, stride) for n, (place, stride) in lines.items()}
             here |= {n: (x[begin // BLOCK].data_ptr(), 0) for n, x in sums.items()}
-            loop(1, end - begin, here, numbers)
+            loop(end - begin, here, numbers)
 
     blocks = -(-count // BLOCK)
     edges = [min(blocks * i // threads * BLOCK, count) for i in range(threads)] + [count]

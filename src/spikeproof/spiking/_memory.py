@@ -43,10 +43,14 @@ def note_spikes(spikes: Tensor) -> Tensor:
 def spikes_kept_small() -> Iterator[None]:
     """Keeps spikes in one byte each for the backward pass of what is computed in the block.
 
-    The layers after neurons would keep them in four. What is computed does not change.
+    The layers after neurons would keep them in four. What is computed does not change, unless
+    spikes are written to behind autograd's back (through ``data`` or an array of NumPy's). Hooks
+    that somebody else has set, as checkpoints do, are left alone.
     """
     transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    if transformed or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    top = torch._C._autograd._top_saved_tensors_default_hooks
+    hooked = top(True) is not None  # noqa: FBT003  it takes no names
+    if transformed or hooked or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         yield
         return
     with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
@@ -60,7 +64,7 @@ def _mark(x: Tensor) -> tuple[int, int, int]:
 def _pack(x: Tensor) -> tuple[Tensor, int | torch.dtype]:
     if x.numel() and x.layout == torch.strided and _mark(x) in _spikes:
         return x.bool(), x.dtype
-    return x, x._version
+    return x.detach(), x._version  # an output that its own node keeps would never be freed
 
 
 def _unpack(kept: tuple[Tensor, int | torch.dtype]) -> Tensor:

@@ -97,8 +97,7 @@ class Value:
 class Lane:
     """``width`` neighbours in one iteration of a loop: what a body reads, computes and writes.
 
-    A train has a line of numbers for every step. A channel has one number for every row, or, where
-    channels are ``last``, one for every place in a row; a total likewise, in float64.
+    A train has a line of numbers for every step; a total has ``WIDTH`` parts in float64.
     """
 
     def __init__(self, code: _Code, width: int, at: Any) -> None:
@@ -110,32 +109,23 @@ class Lane:
 
     def load(self, train: str, step: int = 0) -> Value:
         """Returns a train's numbers at a step."""
-        return self._loaded(_F32, self.code.line(train, step), self._here())
+        return self._loaded(_F32, self.code.line(train, step), self.at)
 
     def store(self, train: str, step: int, value: Value) -> None:
         """Writes a train's numbers at a step."""
-        place = self.build.gep(self.code.line(train, step), [self._here()], source_etype=_F32)
+        place = self.build.gep(self.code.line(train, step), [self.at], source_etype=_F32)
         past = self.code.past_caches and self.width > 1
         store = self.build.store(value.code, place, align=ALIGNED if past else 4)
         if past:
             once = self.code.module.add_metadata([_I32(1)])
             store.set_metadata("nontemporal", once)
 
-    def channel(self, name: str) -> Value:
-        """Returns a channel's number."""
-        line = self.code.line(name, 0)
-        if self.code.last:
-            return self._loaded(_F32, line, self.at)
-        place = self.build.gep(line, [self.code.row], source_etype=_F32)
-        return self._spread(self.build.load(place, typ=_F32))
-
     def add(self, total: str, value: Value) -> None:
-        """Adds to a channel's total; of one for every row, ``WIDTH`` parts are kept apart."""
-        row = self.build.mul(self.code.row, _I64(WIDTH))
-        line, at = self.code.line(total, 0), self.at if self.code.last else row
-        before = self._loaded(_F64, line, at).code
+        """Adds to a total, every lane to its own part."""
+        line = self.code.line(total, 0)
+        before = self._loaded(_F64, line, _I64(0)).code
         after = self.build.fadd(before, self.build.fpext(value.code, self.shaped(_F64)))
-        self.build.store(after, self.build.gep(line, [at], source_etype=_F64), align=8)
+        self.build.store(after, line, align=8)
 
     def shaped(self, kind: Any) -> Any:
         """Returns the type of these elements."""
@@ -161,9 +151,6 @@ class Lane:
             function = ir.Function(self.code.module, ir.FunctionType(kind, [kind]), full)
         return Value(self, self.build.call(function, [x.code]))
 
-    def _here(self) -> Any:
-        return self.build.add(self.code.begin, self.at)
-
     def _loaded(self, kind: Any, line: Any, at: Any) -> Value:
         place = self.build.gep(line, [at], source_etype=kind)
         align = 4 if kind is _F32 else 8
@@ -179,30 +166,24 @@ class Lane:
 
 
 class _Code:
-    """The function around a body: rows, and in each the lanes and what is left."""
+    """The function around a body: the lanes, and what is left."""
 
-    def __init__(self, body: Body, *, last: bool, past_caches: bool) -> None:
-        self.last, self.past_caches = last, past_caches
+    def __init__(self, body: Body, *, past_caches: bool) -> None:
+        self.past_caches = past_caches
         self.lines: dict[str, int] = {}
         self.numbers: dict[str, int] = {}
         self.module = ir.Module()
-        kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, _PLACE, _PLACE, _PLACE])
+        kind = ir.FunctionType(ir.VoidType(), [_I64, _PLACE, _PLACE, _PLACE])
         self.function = ir.Function(self.module, kind, "loop")
-        rows, length, *self.given = self.function.args
-        blocks = ("entry", "outer", "row", "lanes", "lane", "rest", "one", "next", "end")
+        length, *self.given = self.function.args
+        blocks = ("entry", "lanes", "lane", "rest", "one", "end")
         block = {name: self.function.append_basic_block(name) for name in blocks}
         self.entry = ir.IRBuilder(block["entry"])
         self.known: dict[tuple[str, int], Any] = {}
-        build = self.build = ir.IRBuilder(block["outer"])
+        build = self.build = ir.IRBuilder(block["lanes"])
 
-        self.row = build.phi(_I64)
-        self.row.add_incoming(_I64(0), block["entry"])
-        build.cbranch(build.icmp_signed("<", self.row, rows), block["row"], block["end"])
-        build.position_at_end(block["row"])
-        self.begin = build.mul(self.row, length)
-        build.branch(block["lanes"])
         start: Any = _I64(0)
-        ways = ((WIDTH, "row", "lanes", "lane", "rest"), (1, "lanes", "rest", "one", "next"))
+        ways = ((WIDTH, "entry", "lanes", "lane", "rest"), (1, "lanes", "rest", "one", "end"))
         for width, before, head, inside, after in ways:
             build.position_at_end(block[head])
             at = build.phi(_I64)
@@ -215,14 +196,11 @@ class _Code:
             at.add_incoming(stop, block[inside])
             build.branch(block[head])
             start = at
-        build.position_at_end(block["next"])
-        self.row.add_incoming(build.add(self.row, _I64(1)), block["next"])
-        build.branch(block["outer"])
         build.position_at_end(block["end"])
         if past_caches:
             build.fence("seq_cst")
         build.ret_void()
-        self.entry.branch(block["outer"])
+        self.entry.branch(block["lanes"])
 
     def line(self, name: str, step: int) -> Any:
         """Returns where a step of a train begins, found before the loops."""
@@ -252,13 +230,12 @@ class Loop:
     numbers: tuple[str, ...]
 
     def __call__(
-        self, rows: int, length: int, lines: Mapping[str, Line], numbers: Mapping[str, float]
+        self, length: int, lines: Mapping[str, Line], numbers: Mapping[str, float]
     ) -> None:
-        """Runs over ``rows`` rows of ``length`` elements, which follow each other in every line."""
+        """Runs over the first ``length`` elements of every line."""
         places, strides = zip(*(lines[name] for name in self.lines), strict=True)
         count = len(places)
         self.run(
-            rows,
             length,
             (ctypes.c_void_p * count)(*places),
             (ctypes.c_int64 * count)(*strides),
@@ -266,18 +243,17 @@ class Loop:
         )
 
 
-def compiled(body: Body, *, last: bool = False, past_caches: bool = False) -> Loop:
+def compiled(body: Body, *, past_caches: bool = False) -> Loop:
     """Returns the loop of a body.
 
     Args:
         body: what is done with every element.
-        last: whether channels are the fastest axis, instead of one a row.
         past_caches: store to memory at once; lines then lie at multiples of ``ALIGNED`` bytes.
     """
-    code = _Code(body, last=last, past_caches=past_caches)
+    code = _Code(body, past_caches=past_caches)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(code.module)), _machine())
     engine.finalize_object()
-    kinds = (ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 3)
+    kinds = (ctypes.c_int64, *[ctypes.c_void_p] * 3)
     run = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("loop"))
     return Loop(engine, run, tuple(code.lines), tuple(code.numbers))
 

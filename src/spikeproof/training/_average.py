@@ -33,10 +33,11 @@ class Average:
     @torch.no_grad()
     def exchange(self, model: nn.Module) -> None:
         """Gives the model the mean and keeps the model's own tensors; twice changes nothing."""
-        for name, value in model.state_dict().items():
-            own = value.clone()
+        held = model.state_dict()
+        own = {name: value.clone() for name, value in held.items()}  # before any of tied ones
+        for name, value in held.items():
             value.copy_(self.tensors[name])
-            self.tensors[name] = own
+        self.tensors = own
 
 
 @contextmanager

@@ -34,13 +34,13 @@ class Orthogonal:
     def __call__(self, model: nn.Module, draw: torch.Generator) -> None:
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                weight = layer.weight.detach().flatten(1)  # a view: what is written stays
+                weight = layer.weight.detach().flatten(1)
                 if isinstance(layer, nn.Linear) and len(weight) >= self.wide:
                     order = torch.randperm(len(weight), generator=draw, device=draw.device)
                     some = order[: int(len(weight) * self.rows)].to(weight.device)
-                    weight[some] = self._moved(weight[some])
+                    layer.weight.detach()[some] = self._moved(weight[some])
                 else:
-                    weight.copy_(self._moved(weight))
+                    layer.weight.detach().copy_(self._moved(weight).view_as(layer.weight))
 
     def _moved(self, weight: Tensor) -> Tensor:
         return (1 + self.beta) * weight - self.beta * (weight @ weight.T) @ weight
