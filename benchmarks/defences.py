@@ -9,6 +9,7 @@ a killed one goes on where it ended, so the same command makes the whole table a
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,85 +25,50 @@ from spikeproof.attacks import Linf
 from spikeproof.catalogue import Recipe, load_network, read_data, read_recipe, to_values
 from spikeproof.cli._train import train
 from spikeproof.data import Dataset
-from spikeproof.evaluate import Conditions, Record, evaluate, trail
+from spikeproof.evaluate import Conditions, Record, evaluate, trail, vulnerability
 from spikeproof.spiking import SpikingNetwork, keep_large_blocks, recorded
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "defences"
 EXPLAINED = 64  # samples whose gradient is looked at
+DRAWS = 64  # of noise around each of them
 Values = dict[str, Any]
+
+
+DEFENCES = (
+    "natural-max",
+    "natural-average",
+    "sr",
+    "adversarial",
+    "trades",
+    "mart",
+    "rat",
+    "sr-adversarial",
+    "stog",
+    "tgo",
+)
 
 
 @dataclass(frozen=True)
 class Field:
-    """A data set with the network that all defences share, and the budget that they meet."""
+    """The budget that the defences of a data set meet, and how often each is trained."""
 
-    recipe: str
     eps: float
     seeds: int
     samples: int = 256
-    given: tuple[str, ...] = ()  # overrides for every defence
-    trained: float = 0.0  # the budget of training, where it is another one
-    lamb: float = 0.01  # of SR
-    beside: float = 0.003  # of SR on top of adversarial training
-
-    @property
-    def budget(self) -> float:
-        """The budget of training."""
-        return self.trained or self.eps
 
 
 FIELDS = {
-    "digits": Field("digits-natural", 0.05, 5, trained=0.1, lamb=0.03, beside=0.01),
-    "fashion-mnist": Field(
-        "fashion-mnist-cnn",
-        0.05,
-        2,
-        given=("data.limit=6000", "train.epochs=4", "model.hidden=64"),
-        lamb=0.001,
-        beside=0.0003,
-    ),
-    "cifar10": Field(
-        "cifar10-cnn",
-        4 / 255,
-        1,
-        given=("data.limit=10000", "model.channels=[16,32,64]", "model.hidden=128"),
-        lamb=0.001,
-        beside=0.0003,
-    ),
+    "digits": Field(0.05, 5),
+    "fashion-mnist": Field(0.05, 2),
+    "cifar10": Field(4 / 255, 1),
 }
-
-
-def defences(field: Field) -> dict[str, tuple[str, ...]]:
-    """Returns the overrides that make each defence of the network without one."""
-    threat = f'threat={{kind="linf",eps={field.budget!r}}}'
-    attack = f'{threat},search={{kind="pgd",steps=7}}'
-    two = f'{threat},search={{kind="pgd",steps=2,step_size={field.budget / 2!r}}}'
-    sr = '[{{kind="sr",lamb={},h=0.03}}]'.format
-    retractions = '[{kind="orthogonal",beta=5e-4},{kind="simplex"}]'
-    without_decay = ("train.optimizer.weight_decay=0.0", f"train.retractions={retractions}")
-    return {
-        "natural-max": ("model.pool=max",),
-        "natural-average": (),
-        "sr": (f"penalties={sr(field.lamb)}",),
-        "adversarial": (f'objective={{kind="adversarial",{attack}}}',),
-        "trades": (f'objective={{kind="trades",{attack}}}',),
-        "mart": (f'objective={{kind="mart",{attack}}}',),
-        "rat": (f'objective={{kind="rat",{two}}}', *without_decay),
-        "sr-adversarial": (
-            f'objective={{kind="adversarial",{attack}}}',
-            f"penalties={sr(field.beside)}",
-        ),
-        "stog": ('network.gates={kind="stog",rate=0.8}',),
-        "tgo": ('penalties=[{kind="tgo",lamb=2.0,delta=0.5}]',),
-    }
 
 
 def recipe_of(name: str, defence: str, seed: int) -> Recipe:
     """Returns the recipe of a row."""
-    field = FIELDS[name]
-    given = (*field.given, *defences(field)[defence], f"train.seed={seed}")
-    return read_recipe(ROOT / "recipes" / f"{field.recipe}.toml", given)
+    stem = f"{name}-{defence}".removesuffix("-average")
+    return read_recipe(ROOT / "recipes" / f"{stem}.toml", [f"train.seed={seed}"])
 
 
 def promise(name: str, defence: str, seed: int) -> Values:
@@ -120,7 +86,8 @@ def made(path: Path, promised: Values) -> bool:
     """Returns whether the row lies there already, as it would be made now."""
     with suppress(FileNotFoundError):
         there = records.read_json(path)
-        return not [*records.differences({key: there[key] for key in promised}, promised)]
+        same = not [*records.differences({key: there[key] for key in promised}, promised)]
+        return same and "probability" in there
     return False
 
 
@@ -152,7 +119,7 @@ def row(name: str, defence: str, seed: int, root: Path, work: Path) -> Values:
         "stands": bits(standard.robust),
         "stands_ensemble19": bits(ensemble.robust),
         "right": bits(standard.clean),
-        **explained(model, data, standard.data.indices[:EXPLAINED]),
+        **explained(model, data, standard.data.indices[:EXPLAINED], field.eps),
         "minutes": {
             "training": records.read_json(trained)["result"]["minutes_of_training"],
             **{n: round(sum(seconds(r)) / 60, 2) for n, r in judged.items()},
@@ -178,14 +145,20 @@ def bits(values: Sequence[bool]) -> str:
     return "".join("01"[value] for value in values)
 
 
-def explained(model: SpikingNetwork, data: Dataset, indices: Sequence[int]) -> Values:
-    """Returns gradient and firing: means over samples, of layers weighted by their neurons."""
+def explained(model: SpikingNetwork, data: Dataset, indices: Sequence[int], eps: float) -> Values:
+    """Returns gradients and firing: means over samples, of layers weighted by their neurons.
+
+    ``gradient`` is the loss's at the input, ``probability`` that of the label's probability, whose
+    ``spread`` is the share of the entries that would carry its l1 norm were they equally large.
+    """
     x, y = data.test.batch(torch.tensor(indices))
     with recorded(model) as layers, torch.no_grad():
         model(x)
     sizes = torch.tensor([float(layer.neurons) for layer in layers.values()])
     rates = torch.stack([layer.rate.mean() for layer in layers.values()])
     entrance = trail(model, x, y).operations[0]
+    found = vulnerability(model, x, y, eps, draws=DRAWS)
+    spread = [one / 3 / x[0].numel() for one in found.linear if math.isfinite(one)]
     return {
         "firing_rate": float((rates * sizes).sum() / sizes.sum()),
         "gradient": {
@@ -193,6 +166,12 @@ def explained(model: SpikingNetwork, data: Dataset, indices: Sequence[int]) -> V
             "zeros": mean(entrance.zeros),
             "near_zero": mean(entrance.near[2]),
             "l1": mean(entrance.l1),
+        },
+        "probability": {
+            "l1": mean(found.l1),
+            "spread": mean(spread) if spread else 0.0,
+            "rand": mean(found.rand),
+            "adv": mean(found.adv),
         },
     }
 
@@ -207,7 +186,7 @@ def items(sets: Sequence[str], only: Sequence[str], part: tuple[int, int]) -> It
     every = [
         (seed, name, defence)
         for name in sets
-        for defence, seed in product(defences(FIELDS[name]), range(FIELDS[name].seeds))
+        for defence, seed in product(DEFENCES, range(FIELDS[name].seeds))
         if not only or defence in only
     ]
     for seed, name, defence in sorted(every, key=lambda one: one[0])[part[0] - 1 :: part[1]]:

@@ -110,9 +110,9 @@ def parts() -> dict[str, str]:
     return {n: PARTS[n][1](records.read_json(p)) for n, p in paths.items() if p.exists()}
 
 
-def filled(page: str) -> str:
+def filled(page: str, texts: dict[str, str]) -> str:
     """Returns the page with every table that its comments ask for."""
-    for name, text in parts().items():
+    for name, text in texts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         page = re.sub(pattern, lambda found, t=text: f"{found[1]}{t}\n{found[2]}", page, flags=re.S)
     return page
@@ -149,7 +149,7 @@ def measured(curve: Values) -> list[tuple[Any, float]]:
 KNOBS = ("T", "batch", "width")
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
+    PAGE.write_text(filled(PAGE.read_text(), parts()))
     costs = RESULTS / "linear-cost-cpu.json"
     if costs.exists():
         draw(records.read_json(costs), CURVES)

@@ -147,6 +147,49 @@ def test_a_worse_or_lost_ratio_fails_by_name(tmp_path):
 def test_the_tables_of_the_page_are_those_of_the_records():
     pages = importlib.import_module("benchmarks.pages")
     page = pages.PAGE.read_text()
-    assert pages.filled(page) == page
+    assert pages.filled(page, pages.parts()) == page
     for name, text in pages.parts().items():
         assert f"<!-- {name} -->\n{text}\n<!-- end -->" in page, name
+
+
+def test_the_tables_of_the_findings_are_those_of_the_rows():
+    findings, pages = (importlib.import_module(f"benchmarks.{n}") for n in ("findings", "pages"))
+    page = findings.PAGE.read_text()
+    texts = findings.parts()
+    assert pages.filled(page, texts) == page
+    for name, text in texts.items():
+        assert f"<!-- {name} -->\n{text}\n<!-- end -->" in page, name
+
+
+def test_an_interval_draws_seeds_and_samples():
+    interval = importlib.import_module("benchmarks.findings").interval
+    sure = torch.ones(3, 40, dtype=torch.float64)
+    assert interval(sure) == (1, 1)
+    coins = (torch.arange(400, dtype=torch.float64) % 2).expand(5, 400)
+    low, high = interval(coins)  # equal seeds: the binomial's interval
+    assert low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.004)
+    assert high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.004)
+    seeds = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, 400)
+    assert interval(seeds) == (0, 1)  # seeds that disagree: nothing is known
+
+
+def test_cells_compare_the_seeds_that_both_have():
+    findings = importlib.import_module("benchmarks.findings")
+
+    def row(seed, stands, minutes):
+        whole = {"seed": seed, "stands": stands, "stands_ensemble19": "11", "clean": 1.0}
+        whole |= {"pgd-10": 1.0, "masking_gap": 0.5, "firing_rate": 0.1}
+        whole |= {"probability": {"l1": 2.0, "spread": 0.25, "adv": 6.0, "rand": 2.0}}
+        whole["minutes"] = {"training": minutes}
+        return whole
+
+    natural = [row(0, "00", 1.0), row(1, "11", 1.0)]
+    cells = dict(
+        zip(findings.HEAD, findings.cells("sr", [row(0, "11", 3.0)], natural), strict=True)
+    )
+    assert cells["over natural"] == "+100.0 (+100.0 to +100.0)"
+    found = [cells[key] for key in ("seeds", "training", "spread", "adv / rand")]
+    assert found == ["1", "3.0", "25", "3"]
+    own = [*findings.cells("natural-average", natural, natural)]
+    assert own[findings.HEAD.index("over natural")] == ""
+    assert own[findings.HEAD.index("`standard`")].startswith("50.0 (")

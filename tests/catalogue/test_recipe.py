@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,42 @@ def test_a_network_with_gates_is_deployed_as_it_was_trained_drawing_anew(recipe,
     plain = read_recipe(recipe)
     assert plain.network.gates is None
     assert read_spec(tmp_path / "run") == spec
+
+
+def test_a_recipe_is_laid_over_its_base(recipe, tmp_path):
+    middle, path = tmp_path / "middle.toml", tmp_path / "own.toml"
+    middle.write_text('base = "a.toml"\n[train]\nepochs = 7\n[augment]\npad = 2\n')
+    path.write_text(
+        'base = "middle.toml"\n[model]\nhidden = [4, 4]\n'
+        '[train]\noptimizer = { kind = "sgd", lr = 0.5 }\n'
+    )
+    below, read = read_recipe(recipe), read_recipe(path, ["train.batch=8"])
+    assert read.model == dataclasses.replace(below.model, hidden=(4, 4))
+    assert (read.train.epochs, read.train.batch, read.augment.pad) == (7, 8, 2)
+    assert to_values(read.train.optimizer).keys() >= {"momentum"}  # another kind, nothing of Adam's
+    assert read.network == below.network
+
+
+def test_a_table_of_the_same_kind_is_completed(recipe, tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text('base = "a.toml"\n[train.optimizer]\nweight_decay = 0.1\n')
+    optimizer = read_recipe(path).train.optimizer
+    assert optimizer == dataclasses.replace(read_recipe(recipe).train.optimizer, weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"),
+    [
+        ('"none.toml"', "base = 'none.toml'; a base is the path of another recipe"),
+        ("3", "base = 3; a base is the path"),
+        ('"."', "a base is the path"),
+        ('"own.toml"', "which is based on it; bases end somewhere"),
+        ('"other.toml"', "which is based on it; bases end somewhere"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(recipe, tmp_path, base, sentence):
+    path = tmp_path / "own.toml"
+    path.write_text(f"base = {base}\n")
+    (tmp_path / "other.toml").write_text('base = "own.toml"\n')
+    with pytest.raises(Refusal, match=re.escape(sentence)):
+        read_recipe(path)

@@ -146,8 +146,8 @@ class Spec:
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Reads a TOML recipe and lays ``section.key=value`` over it."""
-    values = read_toml(path)
+    """Reads a TOML recipe, lays it over its ``base`` and ``section.key=value`` over both."""
+    values = _with_bases(path, ())
     for override in overrides:
         _lay(values, override)
     return from_values(Recipe, values, str(path))
@@ -241,6 +241,39 @@ def _under(values: Any, key: str) -> Any:
     if isinstance(values, list) and key.isdecimal() and len(key) < 4 and int(key) < len(values):
         return values[int(key)]
     return values.setdefault(key, {}) if isinstance(values, dict) else None
+
+
+def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """Returns what a file says, laid over what its base says."""
+    values = read_toml(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or not (path.parent / base).is_file():
+        raise Refusal(
+            f"{path} has base = {short(base)}; a base is the path of another recipe, seen from "
+            "this one; correct it or write the whole recipe"
+        )
+    seen = (*above, path.resolve())
+    if (path.parent / base).resolve() in seen:
+        raise Refusal(
+            f"{path} has base = {short(base)}, which is based on it; bases end somewhere; "
+            "write one of them whole"
+        )
+    return _over(_with_bases(path.parent / base, seen), values)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Returns the tables of both; one of another kind takes the other's place."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        tables = isinstance(old, dict) and isinstance(value, dict)
+        if tables and value.get("kind", old.get("kind")) == old.get("kind"):
+            out[key] = _over(old, value)
+        else:
+            out[key] = value
+    return out
 
 
 def _lay(values: dict[str, Any], override: str) -> None:

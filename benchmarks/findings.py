@@ -1,0 +1,117 @@
+"""Draws the tables of docs/findings.md from the rows of `defences`: python -m benchmarks.findings.
+
+A figure is the mean over seeds. Its interval, 95 %, draws seeds and samples anew at once, since
+all seeds meet the same samples; with one seed it speaks of that network alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from benchmarks.defences import DEFENCES, FIELDS, RESULTS, Values, mean
+from benchmarks.pages import DOCS, filled, table
+from torch import Tensor
+
+from spikeproof import records, seeding
+
+PAGE = DOCS / "findings.md"
+DRAWS = 4000
+HEAD = (
+    "defence",
+    "seeds",
+    "clean",
+    "PGD-10",
+    "ensemble19",
+    "`standard`",
+    "over natural",
+    "masking gap",
+    "gradient l1",
+    "spread",
+    "adv / rand",
+    "firing",
+    "training",
+)
+
+
+def judged(name: str, folder: Path = RESULTS) -> dict[str, list[Values]]:
+    """Returns the rows of a set, those of a defence in the order of their seeds."""
+    every = {
+        defence: [folder / f"{name}-{defence}-{seed}.json" for seed in range(FIELDS[name].seeds)]
+        for defence in DEFENCES
+    }
+    found = {n: [records.read_json(p) for p in paths if p.exists()] for n, paths in every.items()}
+    return {n: rows for n, rows in found.items() if rows}
+
+
+def stands(rows: list[Values], key: str = "stands") -> Tensor:
+    """Returns which samples stand, seeds x samples."""
+    return torch.tensor([[float(bit) for bit in row[key]] for row in rows], dtype=torch.float64)
+
+
+def interval(values: Tensor) -> tuple[float, float]:
+    """Returns the 95 % of means of seeds and samples drawn anew, each with replacement."""
+    draw = seeding.generator(0, "interval")
+    seeds, samples = values.shape
+    picked = torch.randint(seeds, (DRAWS, seeds), generator=draw)
+    weights = torch.zeros(DRAWS, samples, dtype=torch.float64)
+    places = torch.randint(samples, (DRAWS, samples), generator=draw)
+    weights.scatter_add_(1, places, torch.ones_like(weights))
+    means = (values[picked].mean(1) * weights).sum(1) / samples
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def cells(name: str, rows: list[Values], natural: list[Values]) -> Iterator[str]:
+    """Yields the cells of a defence; it is compared with natural training seed by seed."""
+    yield from (name, str(len(rows)))
+    yield from (f"{100 * mean([r[key] for r in rows]):.1f}" for key in ("clean", "pgd-10"))
+    for key in ("stands_ensemble19", "stands"):
+        yield points(stands(rows, key))
+    both = {r["seed"] for r in rows} & {r["seed"] for r in natural}
+    a, b = ([r for r in of if r["seed"] in both] for of in (rows, natural))
+    yield points(stands(a) - stands(b), sign=True) if both and rows is not natural else ""
+    yield f"{100 * mean([r['masking_gap'] for r in rows]):.1f}"
+    adv, rand = (mean([r["probability"][key] for r in rows]) for key in ("adv", "rand"))
+    yield f"{mean([r['probability']['l1'] for r in rows]):.2f}"
+    yield f"{100 * mean([r['probability']['spread'] for r in rows]):.0f}"
+    yield f"{adv / rand:.0f}"
+    yield f"{100 * mean([r['firing_rate'] for r in rows]):.1f}"
+    spent = [mean([r["minutes"]["training"] for r in of]) for of in (a, b) if both]
+    yield f"{spent[0] / spent[1]:.1f}" if both else ""
+
+
+def points(values: Tensor, *, sign: bool = False) -> str:
+    """Returns a mean with its interval, in points of percent."""
+    low, high = interval(values)
+    form = "+.1f" if sign else ".1f"
+    return f"{100 * float(values.mean()):{form}} ({100 * low:{form}} to {100 * high:{form}})"
+
+
+def field(name: str) -> str:
+    """Returns the table of a set."""
+    rows = judged(name)
+    natural = rows["natural-average"]
+    return table([list(HEAD), *(list(cells(n, found, natural)) for n, found in rows.items())])
+
+
+def gaps(name: str) -> str:
+    """Returns what one gradient overstates, in points: seeds' mean, least and most."""
+    out = [["defence", "PGD-10 less ensemble19", "ensemble19 less `standard`"]]
+    for defence, rows in judged(name).items():
+        pairs = (("pgd-10", "ensemble19"), ("ensemble19", "standard"))
+        found = [[100 * (r[a] - r[b]) for r in rows] for a, b in pairs]
+        out.append([defence, *(f"{mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for v in found)])
+    return table(out)
+
+
+def parts() -> dict[str, str]:
+    """Returns the tables of the sets that have rows."""
+    makers: dict[str, Callable[[str], str]] = {"": field, "gaps ": gaps}
+    there = [name for name in FIELDS if "natural-average" in judged(name)]
+    return {f"{kind}{name}": make(name) for kind, make in makers.items() for name in there}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(), parts()))
