@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from spikeproof.attacks import L0, L1, L2, PGD, SAPGD, Attack, Flips, Linf, Margin, Retiming
-from spikeproof.catalogue import KINDS, read_suite, read_threat
+from spikeproof.catalogue import KINDS, read_rule, read_suite, read_threat
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import Step
-from spikeproof.spiking import ASSG, CBA
+from spikeproof.spiking import ASSG, BPTR, BPTT, CBA, ATan
 
 
 @pytest.mark.parametrize(
@@ -125,3 +125,13 @@ def test_every_kind_of_attack_can_be_written():
             and not getattr(thing, "__abstractmethods__", None)
         }
         assert concrete == set(KINDS[kind])
+
+
+def test_a_rule_is_named_by_its_kind_or_its_surrogate():
+    names = ("own", "assg", "bptr", "cba", "atan")
+    assert [*map(read_rule, names)] == [None, ASSG(), BPTR(), CBA(), BPTT(ATan())]
+
+
+def test_a_rule_of_no_kind_is_refused():
+    with pytest.raises(Refusal, match="'asg' is no gradient rule; did you mean 'assg'"):
+        read_rule("asg")

@@ -219,3 +219,11 @@ def test_a_base_that_is_none_is_refused(recipe, tmp_path, base, sentence):
     (tmp_path / "other.toml").write_text('base = "own.toml"\n')
     with pytest.raises(Refusal, match=re.escape(sentence)):
         read_recipe(path)
+
+
+@pytest.mark.parametrize("prune", ['kind="rigl"', 'kind="gradual"', 'kind="sign_sampler"'])
+def test_no_mean_of_weights_under_masks_that_move(recipe, prune):
+    words = [f"prune={{{prune},sparsity=0.5}}", "train.average=0.9"]
+    with pytest.raises(Refusal, match="under masks that move"):
+        read_recipe(recipe, words)
+    read_recipe(recipe, ['prune={kind="magnitude",sparsity=0.5}', "train.average=0.9"])

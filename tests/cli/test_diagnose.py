@@ -4,10 +4,8 @@ import pytest
 from rich.console import Console
 
 from spikeproof.catalogue import read_recipe
-from spikeproof.cli._diagnose import read_rule
 from spikeproof.cli._train import train
 from spikeproof.evaluate import read_diagnosis
-from spikeproof.spiking import ASSG, BPTR, BPTT, CBA, ATan
 
 RECIPE = """
 [model]
@@ -116,11 +114,6 @@ def test_what_cannot_be_diagnosed_costs_one_sentence(run, here, words, said):
     assert code == 2
     assert said in complaint
     assert complaint.count("\n") == 0
-
-
-def test_a_rule_is_named_by_its_kind_or_its_surrogate():
-    names = ("own", "assg", "bptr", "cba", "atan")
-    assert [*map(read_rule, names)] == [None, ASSG(), BPTR(), CBA(), BPTT(ATan())]
 
 
 def test_the_help_has_examples(run):

@@ -1,6 +1,6 @@
 """The only place where a string becomes an object."""
 
-from spikeproof.catalogue._evaluation import read_suite, read_threat
+from spikeproof.catalogue._evaluation import OWN, read_rule, read_suite, read_threat
 from spikeproof.catalogue._kinds import KINDS
 from spikeproof.catalogue._read import from_values, to_values
 from spikeproof.catalogue._recipe import (
@@ -21,6 +21,7 @@ from spikeproof.catalogue._stages import calibration_batches, handed_over, in_st
 
 __all__ = [
     "KINDS",
+    "OWN",
     "Input",
     "Network",
     "Recipe",
@@ -35,6 +36,7 @@ __all__ = [
     "load_network",
     "read_data",
     "read_recipe",
+    "read_rule",
     "read_spec",
     "read_suite",
     "read_threat",

@@ -15,6 +15,9 @@ from spikeproof.catalogue._read import from_values
 from spikeproof.catalogue._toml import read_toml
 from spikeproof.errors import Refusal, nearest, short
 from spikeproof.evaluate import Step, Suite
+from spikeproof.spiking import BPTT, CBA, Rule, Surrogate
+
+OWN = "own"  # the gradient of the network itself
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,19 @@ def read_threat(text: str) -> Threat:
     if missing := [n for n, f in fields.items() if f.default is MISSING and n not in values]:
         raise Refusal(f"{short(text)} lacks {missing[0]}; {_form(kind, fields)}")
     return from_values(made, values, text)
+
+
+def read_rule(name: str) -> Rule | CBA | None:
+    """Returns the gradient rule of a kind, BPTT through a surrogate's kind, or None for ``own``."""
+    rules: dict[str, Any] = {vars(kind)["kind"]: kind for kind in (*KINDS[Rule], CBA)}
+    curves: dict[str, Any] = {vars(kind)["kind"]: kind for kind in KINDS[Surrogate]}
+    if name == OWN:
+        return None
+    if name in rules:
+        return from_values(rules[name], {"kind": name}, name)
+    if name in curves:
+        return BPTT(from_values(curves[name], {"kind": name}, name))
+    raise Refusal(f"{name!r} is no gradient rule; {nearest(name, (OWN, *rules, *curves))}")
 
 
 def read_suite(path: Path) -> Suite:

@@ -119,6 +119,12 @@ class Recipe:
                 f"stage {spiking[0]} is spiking and one after it is analog; analog networks become "
                 "spiking ones and not the other way; put the analog stages first"
             )
+        for prune in (self.prune, *(stage.prune for stage in self.stages)):
+            if prune is not None and prune.moves and self.train.average:
+                raise Refusal(
+                    f"prune.kind is {prune.kind} and train.average {self.train.average}; a mean of "
+                    "weights under masks that move has entries outside the last one; leave one out"
+                )
 
 
 @dataclass(frozen=True)
@@ -268,8 +274,11 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        tables = isinstance(old, dict) and isinstance(value, dict)
-        if tables and value.get("kind", old.get("kind")) == old.get("kind"):
+        if (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        ):
             out[key] = _over(old, value)
         else:
             out[key] = value

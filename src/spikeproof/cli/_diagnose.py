@@ -13,15 +13,13 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from spikeproof.attacks import Threat
-from spikeproof.catalogue import KINDS, from_values, read_threat
+from spikeproof.catalogue import OWN, read_rule, read_threat
 from spikeproof.cli._evaluate import Target, load_target
 from spikeproof.cli._terminal import terminal
 from spikeproof.cli._train import pick_device
-from spikeproof.errors import Refusal, nearest
 from spikeproof.evaluate import PARTS, Conditions, Diagnosis, Progress, diagnose, overview
-from spikeproof.spiking import BPTT, CBA, Rule, Surrogate, keep_large_blocks
+from spikeproof.spiking import keep_large_blocks
 
-OWN = "own"
 USUAL = 64  # samples; of a smaller set, all
 NEAR = "0.001"  # the threshold that is printed
 
@@ -60,19 +58,6 @@ def diagnose_command(
     report(console, diagnosis, met)
     console.print(f"record: {out / 'record.json'}")
     return diagnosis
-
-
-def read_rule(name: str) -> Rule | CBA | None:
-    """Returns the gradient rule of a kind, BPTT through a surrogate's kind, or None for ``own``."""
-    rules = {kind.kind: kind for kind in (*_members(Rule), CBA)}
-    curves = {kind.kind: kind for kind in _members(Surrogate)}
-    if name == OWN:
-        return None
-    if name in rules:
-        return from_values(rules[name], {"kind": name}, name)
-    if name in curves:
-        return BPTT(from_values(curves[name], {"kind": name}, name))
-    raise Refusal(f"{name!r} is no gradient rule; {nearest(name, (OWN, *rules, *curves))}")
 
 
 def report(console: Console, diagnosis: Diagnosis, threat: Threat) -> None:
@@ -126,10 +111,6 @@ def _names(rules: Sequence[str]) -> dict[str, str]:
     bare = [rule.partition("(")[0] for rule in rules]
     pairs = zip(rules, bare, strict=True)
     return {rule: head if bare.count(head) == 1 else rule for rule, head in pairs}
-
-
-def _members(base: Any) -> tuple[Any, ...]:
-    return KINDS[base]
 
 
 def _curves(points: Sequence[dict[str, Any]], name: dict[str, str]) -> dict[str, list[str]]:

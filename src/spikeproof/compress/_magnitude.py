@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class Gradual(Pruning):
     allocation: Allocation = "global"
     dense: tuple[Part, ...] = ()
     kind: Literal["gradual"] = "gradual"
+    moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -20,6 +20,7 @@ class Pruning(ABC):
     """
 
     kind: str
+    moves: ClassVar[bool] = False  # masks change while weights are trained under them
     sparsity: float
     dense: tuple[Part, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class RigL(Pruning):
     allocation: Literal["layer", "erk"] = "erk"
     dense: tuple[Part, ...] = ()
     kind: Literal["rigl"] = "rigl"
+    moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class SignSampler(Pruning):
     allocation: Literal["layer", "erk"] = "layer"
     dense: tuple[Part, ...] = ()
     kind: Literal["sign_sampler"] = "sign_sampler"
+    moves: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sparsity(self.sparsity)
