@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
-from spikeproof.attacks import CE, Chance, Linf, Margin, Standing, Victim
+from spikeproof.attacks import (
+    CE,
+    SAPGD,
+    Attack,
+    Chance,
+    Linf,
+    Margin,
+    Standing,
+    Victim,
+    run,
+)
 from spikeproof.attacks._event_threats import Flips
-from spikeproof.models import MLP, Setting, build
+from spikeproof.models import CNN, MLP, Setting, build
 from spikeproof.seeding import generator
-from spikeproof.spiking import ASSG, Poisson, drawing_from
+from spikeproof.spiking import ASSG, PDSG, Gates, Poisson, drawing_from
 from tests.contracts.attack import COUNT, samples, small_network
 
 
@@ -161,7 +173,7 @@ def test_a_gradient_is_the_mean_over_its_draws():
     s = Standing(
         victim, x[right], y[right], Linf(0.0), CE(), torch.arange(4), Chance(8, 1000, seed=3)
     )
-    s._victim.redraw = lambda seed: seeds.append(seed) or Victim.redraw(victim, seed)
+    s._victim.redraw = lambda *of: seeds.extend(of) or Victim.redraw(victim, *of)
     seeds = []
     s.x = s.clean
     slope, losses = s.gradient(s.x)
@@ -195,6 +207,27 @@ def test_a_memory_takes_one_step_however_many_draws():
         assert not any(memory.frozen for memory in memories)
         seen.append(memories[0].mean)
     assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("rule", [None, ASSG(), PDSG()], ids=str)
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("most", [7, 64])
+def test_draws_and_votes_share_a_batch_and_find_the_same(rule, gated, most):
+    model, (x, _) = noisy(), samples()
+    if gated:
+        setting = Setting(channels=1, size=8, T=4, gates=Gates(rate=0.8))
+        still = build(CNN((4,), 8), setting, 1).eval()
+        still(x)  # rates take their shape
+        model = drawing_from(still, generator(1, "noise"))
+    y = sum(model(x).softmax(1) for _ in range(16)).argmax(1)
+    attack = Attack(SAPGD(3), CE(), rule, draws=5, votes=9)
+    one, other = (
+        run(attack, model, x, y, Linf(0.1), ids=torch.arange(COUNT), most=rows)
+        for rows in (0, most)
+    )
+    for field in dataclasses.fields(one):
+        assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+    assert int(one.forwards.max()) > 1 + attack.votes  # somebody met more than one query
 
 
 class Coin(nn.Module):

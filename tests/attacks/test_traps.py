@@ -222,7 +222,7 @@ def test_trap_08_fresh_noise_is_drawn_for_every_step():
 
     original = Victim.redraw
     try:
-        Victim.redraw = lambda self, seed: seen.append(seed) or original(self, seed)
+        Victim.redraw = lambda self, *seeds: seen.extend(seeds) or original(self, *seeds)
         run(Watched(PGD(4), draws=3, votes=2), model, x[:4], y[:4], Linf(0.0), ids=IDS[:4])
     finally:
         Victim.redraw = original

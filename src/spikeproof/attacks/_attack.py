@@ -96,7 +96,8 @@ def run(  # noqa: PLR0913  each is one thing that a run is of
 
     ``ids`` name the samples: a sample's result depends on its id and the seed, not on its batch.
     ``source`` is the network whose gradient is followed, where it is another one. Where few
-    samples stand, a search may fill a batch with up to ``most`` rows, and finds the same.
+    samples stand, a search or the draws of a query may fill a batch with up to ``most`` rows, and
+    what is found is the same.
     """
     if not isinstance(threat, attack.search.fits):
         raise Refusal(
@@ -113,7 +114,7 @@ def run(  # noqa: PLR0913  each is one thing that a run is of
     for restart in range(attack.restarts):
         names = (attack.name, restart)
         seeds = [seeding.derive(seed, *names, int(i)) for i in ids[left].tolist()]
-        chance = Chance(attack.draws, votes, seeding.derive(seed, *names, "noise"))
+        chance = Chance(attack.draws, votes, seeding.derive(seed, *names, "noise"), most)
         rows = torch.tensor(seeds, dtype=torch.int64, device=x.device)
         s = standing(victim, x[left], y[left], threat, attack.loss, rows, chance)
         attack.search(s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +37,18 @@ class Chance:
     """How noise is dealt with: ``draws`` per gradient, and ``votes`` on every error found.
 
     An error of a network that draws noise counts when more than half of the votes, fresh draws
-    that no gradient has seen, are errors too.
+    that no gradient has seen, are errors too. Draws share batches of up to ``most`` rows.
     """
 
     draws: int = 1
     votes: int = 1
     seed: int = 0
+    most: int = 0
+
+    def shared(self, number: int, rows: int) -> Iterator[range]:
+        """Yields so many passes of these rows in groups that fill a batch."""
+        width = max(1, self.most // max(1, rows))
+        yield from (range(low, min(low + width, number)) for low in range(0, number, width))
 
 
 class Standing:
@@ -115,8 +120,8 @@ class Standing:
         """Queries model and gradient at ``x``; returns gradients and losses of those that stand."""
         if not len(self):
             return x[:0], x.new_zeros(0)
-        draws = [self._drawn(x, draw) for draw in range(self._chance.draws)]
-        logits, losses, gradient = (torch.stack(part).mean(0) for part in zip(*draws, strict=True))
+        draws = zip(*self._draws(x), strict=True)
+        logits, losses, gradient = (torch.cat(part).mean(0) for part in draws)
         # NaN would never leave the iterate again; a direction of zeros lets the others go on.
         gradient = gradient.nan_to_num(0, 0, 0)
         if not self._victim.same_forward:
@@ -170,29 +175,50 @@ class Standing:
         return Outcome(self._found, self._at > 0, self._at, self._forwards, self._backwards)
 
     def _losses(self, logits: Tensor) -> Tensor:
-        return self.loss(logits, self.y, self.target)
+        times = logits.shape[-2] // len(self.y)
+        return self.loss(logits, self.y.repeat(times), self.target.repeat(times))
+
+    def _seed(self, *names: str | int) -> int:
+        self._queries += 1
+        return seeding.derive(self._chance.seed, self._queries, *names)
 
     def _redraw(self, *names: str | int) -> None:
-        self._queries += 1
-        self._victim.redraw(seeding.derive(self._chance.seed, self._queries, *names))
+        self._victim.redraw(self._seed(*names))
 
-    def _drawn(self, x: Tensor, draw: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _draws(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        yield self._drawn(x, range(1))
+        if self._chance.draws == 1:
+            return
         # An adaptive rule takes one step per query, however many draws the query has.
-        with unobserved(self._victim.source) if draw else nullcontext():
-            self._redraw("draw", draw)
-            self._forwards[self._place] += 1
-            self._backwards[self._place] += 1
-            return self._victim.gradient(x, self._losses, per_step=self.loss.per_step)
+        with unobserved(self._victim.source):
+            for group in self._chance.shared(self._chance.draws - 1, len(x)):
+                yield self._drawn(x, range(group.start + 1, group.stop + 1))
+
+    def _drawn(self, x: Tensor, draws: range) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns logits, losses and gradients by draw and sample."""
+        self._victim.redraw(*(self._seed("draw", draw) for draw in draws))
+        self._forwards[self._place] += len(draws)
+        self._backwards[self._place] += len(draws)
+        own = torch.arange(len(x), device=x.device)
+        if len(draws) > 1:
+            self._victim.keep(own.repeat(len(draws)))
+        found = self._victim.gradient(_again(x, draws), self._losses, per_step=self.loss.per_step)
+        if len(draws) > 1:
+            self._victim.keep(own)
+        logits, losses, gradient = (part.unflatten(0, (len(draws), len(x))) for part in found)
+        return logits, losses, gradient
 
     def _outvoted(self, x: Tensor, fell: Tensor) -> Tensor:
         """Returns which of the errors most fresh draws of the noise confirm."""
         rows = fell.nonzero().squeeze(1)
         wrong = torch.zeros_like(rows)
-        for vote in range(self._chance.votes if len(rows) else 0):
-            seed = seeding.derive(self._chance.seed, self._queries, "vote", vote)
-            self._victim.redraw(seed)
-            wrong += ~correct(self._victim.logits(x[rows]), self.y[rows])
-            self._forwards[self._place[rows]] += 1
+        for votes in self._chance.shared(self._chance.votes if len(rows) else 0, len(rows)):
+            names = ((self._queries, "vote", vote) for vote in votes)
+            self._victim.redraw(*(seeding.derive(self._chance.seed, *name) for name in names))
+            logits = self._victim.logits(_again(x[rows], votes))
+            right = correct(logits, _again(self.y[rows], votes))
+            wrong += (~right).unflatten(0, (len(votes), len(rows))).sum(0)
+            self._forwards[self._place[rows]] += len(votes)
         return fell.index_put((rows,), 2 * wrong > self._chance.votes)
 
     def _judge(self, x: Tensor, logits: Tensor) -> Tensor:
@@ -213,3 +239,8 @@ class Standing:
     def _standing(self, fell: Tensor) -> Tensor:
         """Returns the rows that go on."""
         return (~fell).nonzero().squeeze(1)
+
+
+def _again(x: Tensor, passes: range) -> Tensor:
+    """Returns the rows once for every pass."""
+    return x.repeat(len(passes), *[1] * (x.dim() - 1))

@@ -44,13 +44,14 @@ class Victim:
         self.same_forward = source is None and not isinstance(rule, CBA)
         self._sources = [*_noisy(self.model), *_noisy(self.source)]
 
-    def redraw(self, seed: int) -> None:
+    def redraw(self, *seeds: int) -> None:
         """Gives a stochastic network the noise of this seed: one field, shared by all samples.
 
         To each sample it is as random as a field of its own, and it does not depend on the batch.
+        Of several seeds, each is that of an equal part of the batch, one after the other.
         """
         for source in self._sources:
-            source.redraw(seed)
+            source.redraw(*seeds)
 
     def logits(self, x: Tensor) -> Tensor:
         """Returns the deployed model's logits."""

@@ -206,6 +206,7 @@ class Encode(nn.Module):
             )
         self.encoder = encoder
         self.T = steps
+        self.others: list[Poisson] = []  # whose noise later parts of the batch see
         self.generator: torch.Generator | None = None
         self.window = slice(None)
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
@@ -241,12 +242,19 @@ class Encode(nn.Module):
         """Whether every call draws fresh noise."""
         return self.generator is not None and isinstance(self.encoder, Poisson)
 
-    def redraw(self, seed: int) -> None:
-        """Holds the noise of this seed, the same for all samples, from now on."""
-        self.encoder, self.generator = Poisson(seed), None
+    def redraw(self, *seeds: int) -> None:
+        """Holds the noise of this seed, the same for all samples, from now on.
+
+        Of several seeds, each is that of an equal part of the batch, one after the other.
+        """
+        self.encoder, self.generator = Poisson(seeds[0]), None
+        self.others = [Poisson(seed) for seed in seeds[1:]]
 
     def _spikes(self, x: Tensor) -> Tensor:
-        spikes = self.encoder.spikes(x, self.T, self.generator)
+        codes = [self.encoder, *self.others]
+        parts = zip(codes, x.chunk(len(codes)), strict=True)
+        drawn = [code.spikes(part, self.T, self.generator) for code, part in parts]
+        spikes = torch.cat(drawn, 1) if self.others else drawn[0]
         if self.encoder.analog:
             return spikes[self.window]
         jacobian = self.encoder.jacobian(x.detach(), self.T)

@@ -37,7 +37,7 @@ class Gates:
 class Gate(nn.Module):
     """A layer of gates on (T*B, *F); its rates take their shape from the first input.
 
-    Without a generator every call draws the same noise for every sample from ``seed``: a frozen,
+    Without a generator every call draws the same noise for every sample from a seed: a frozen,
     deterministic network. ``drawing_from`` gives fresh noise for training and EOT.
     """
 
@@ -45,7 +45,8 @@ class Gate(nn.Module):
         super().__init__()
         self.gates, self.T, self.place = gates, steps, place
         self.generator: torch.Generator | None = None
-        self.seed, self.elapsed = 0, 0
+        self.seeds: tuple[int, ...] = (0,)
+        self.elapsed = 0
         self.rates = nn.Parameter(torch.empty(0))
 
     @property
@@ -53,9 +54,12 @@ class Gate(nn.Module):
         """Whether every call draws fresh noise."""
         return self.generator is not None
 
-    def redraw(self, seed: int) -> None:
-        """Holds the noise of this seed, the same for all samples, from now on."""
-        self.seed, self.generator = seed, None
+    def redraw(self, *seeds: int) -> None:
+        """Holds the noise of this seed, the same for all samples, from now on.
+
+        Of several seeds, each is that of an equal part of the batch, one after the other.
+        """
+        self.seeds, self.generator = seeds, None
 
     def open(self, shape: tuple[int, ...]) -> None:
         """Gives every neuron of this shape its rate."""
@@ -82,9 +86,14 @@ class Gate(nn.Module):
     def _noise(self, spikes: Tensor) -> Tensor:
         if self.generator is not None:
             return torch.rand(spikes.shape, generator=self.generator, device=self.generator.device)
-        steps = range(self.elapsed, self.elapsed + len(spikes))
-        drawn = (seeding.generator(self.seed, "gate", self.place, t) for t in steps)
-        return torch.stack([torch.rand(self.rates.shape, generator=g) for g in drawn])[:, None]
+        fields = torch.stack([self._field(seed, len(spikes)) for seed in self.seeds], 1)
+        each = spikes.shape[1] // len(self.seeds)
+        return fields if len(self.seeds) == 1 else fields.repeat_interleave(each, 1)
+
+    def _field(self, seed: int, steps: int) -> Tensor:
+        times = range(self.elapsed, self.elapsed + steps)
+        drawn = (seeding.generator(seed, "gate", self.place, t) for t in times)
+        return torch.stack([torch.rand(self.rates.shape, generator=g) for g in drawn])
 
     @override
     def extra_repr(self) -> str:
