@@ -12,6 +12,7 @@ from torch import nn
 
 from spikeproof import seeding
 from spikeproof.errors import Refusal, short, within
+from spikeproof.models._pools import AvgPool2d
 from spikeproof.spiking import (
     IF,
     LIF,
@@ -153,7 +154,7 @@ def _analog(setting: Setting) -> Setting:
 
 def pool2(kind: Pool) -> nn.Module:
     """Returns the 2x2 pooling of this kind."""
-    return nn.AvgPool2d(2) if kind == "avg" else nn.MaxPool2d(2)
+    return AvgPool2d() if kind == "avg" else nn.MaxPool2d(2)
 
 
 def scaled(channels: int, width: float) -> int:
