@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from spikeproof import seeding
 from spikeproof.attacks import PGD, Attack, Linf, ascend
-from spikeproof.spiking import ASSG
+from spikeproof.spiking import ASSG, recomputed
 from spikeproof.training import SGD, CrossEntropy, Plan
 from spikeproof.training._loop import _descend, _start
 
@@ -27,6 +27,7 @@ OLD = [
     os.environ.get("SPIKINGJELLY_14", str(Path(".venv-peers/spikingjelly-0.0.0.0.14").resolve()))
 ]
 OURS: dict[str, Values] = {"ours": {}, "floor": {"floor": True}}
+LEAN: dict[str, Values] = {"ours, recomputed": {"recompute": True}}
 EAGER: dict[str, Values] = {
     "spikingjelly": {"peer": "spikingjelly"},
     "spikingjelly, input repeated": {"peer": "spikingjelly", "repeated": True},
@@ -81,7 +82,8 @@ def make(spec: Values) -> tuple[Step, Values]:
 
 def descending(model: nn.Module, x: Tensor, y: Tensor, spec: Values) -> Step:
     """Returns the step of our training loop."""
-    plan = Plan(epochs=1, batch=len(x), optimizer=SGD(LR), precision=spec["precision"])
+    again, precision = spec.get("recompute", False), spec["precision"]
+    plan = Plan(1, len(x), SGD(LR), precision=precision, recompute=again)
     run = _start(model.train(), plan, Path("no-state"), "benchmark", None)
     return lambda: _descend(run, x, y, LR, CrossEntropy(), None)
 
@@ -89,6 +91,7 @@ def descending(model: nn.Module, x: Tensor, y: Tensor, spec: Values) -> Step:
 def climbing(model: nn.Module, x: Tensor, y: Tensor, low: Any, spec: Values) -> Step:
     """Returns some steps of our PGD."""
     attack = Attack(PGD(PGD_STEPS, EPS / 4), rule=ASSG() if spec.get("assg") else None)
+    model = recomputed(model) if spec.get("recompute") else model
 
     def step() -> None:
         with low:

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from benchmarks._rows import EAGER, OURS, make
+from benchmarks._rows import EAGER, LEAN, OURS, make
 from benchmarks._timing import RESULTS, Values, record
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -39,18 +39,20 @@ def peak(spec: Values) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--net", default="vgg11")
+    parser.add_argument("--kind", choices=("training", "pgd"), default="training")
     parser.add_argument("--batches", nargs="+", type=int, default=[8, 32])
     parser.add_argument("--times", nargs="+", type=int, default=[8], help="T")
-    parser.add_argument("--rows", nargs="+", default=["spikingjelly"])
+    parser.add_argument("--rows", nargs="*", default=["spikingjelly"])
     parser.add_argument("--out", type=Path, default=RESULTS / "memory-cpu.json")
     given = parser.parse_args()
-    shared = {"device": "cpu", "precision": "float32", "kind": "training", "net": given.net}
+    shared = {"device": "cpu", "precision": "float32", "kind": given.kind, "net": given.net}
     kept: Values = record("memory", "cpu", settings=vars(given) | {"out": ""}) | {"rows": []}
     for batch in given.batches:
         for T in given.times:
             spec = shared | {"batch": batch, "T": T}
-            row = {name: peak(spec | (OURS | EAGER)[name]) for name in ("ours", *given.rows)}
-            ratios = {f"ours / {name}": round(row["ours"] / row[name], 4) for name in given.rows}
+            names = ("ours", *LEAN, *given.rows)
+            row = {name: peak(spec | (OURS | LEAN | EAGER)[name]) for name in names}
+            ratios = {f"ours / {n}": round(row["ours"] / row[n], 4) for n in (*LEAN, *given.rows)}
             kept["rows"].append({"batch": batch, "T": T, "bytes": row} | ratios)
             print(json.dumps(kept["rows"][-1]), flush=True)
             records.write_json(given.out, kept)

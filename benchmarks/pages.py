@@ -74,10 +74,14 @@ def steps(record: Values) -> str:
 
 def memory(record: Values) -> str:
     """Returns what a training step holds at its peak."""
-    rows = [["T", "batch", "ours, MB", "SpikingJelly, MB", "ours / SpikingJelly"]]
+    shown = {"ours": "ours", "ours, recomputed": "recomputed", "spikingjelly": "SpikingJelly"}
+    names = [name for name in shown if any(name in row["bytes"] for row in record["rows"])]
+    rows = [["T", "batch", *(f"{shown[name]}, MB" for name in names), "ours / SpikingJelly"]]
     for row in record["rows"]:
-        held = [f"{row['bytes'][name] / 1e6:.0f}" for name in ("ours", "spikingjelly")]
-        rows.append([str(row["T"]), str(row["batch"]), *held, f"{row['ours / spikingjelly']:.2f}"])
+        held = [f"{row['bytes'][n] / 1e6:.0f}" if n in row["bytes"] else "-" for n in names]
+        ratio = row.get("ours / spikingjelly")
+        last = "not measured" if ratio is None else f"{ratio:.2f}"
+        rows.append([str(row["T"]), str(row["batch"]), *held, last])
     return table(rows)
 
 

@@ -12,13 +12,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spikeproof.attacks import PGD
 from spikeproof.errors import Refusal
+from spikeproof.models import CNN, Setting, build
 from spikeproof.seeding import generator, isolated
+from spikeproof.spiking import LIF, Gates, drawing_from
 from spikeproof.training import (
+    MPDSGR,
     SGD,
+    SR,
     TET,
+    TRADES,
     Adam,
     AdamW,
+    Adversarial,
     Constant,
     Cosine,
     CrossEntropy,
@@ -30,7 +37,10 @@ from spikeproof.training import (
     fit,
     load_weights,
     measure,
+    penalised,
 )
+
+ONE = {"accuracy": 1.0}
 
 
 class Points:
@@ -537,3 +547,40 @@ def test_an_unknown_metric_leaves_nothing_behind(tmp_path: Path):
     with pytest.raises(Refusal, match="select is 'f1'"):
         train(tmp_path / "run", plan(epochs=1, select="f1", save_every=99))
     assert not (tmp_path / "run").exists()
+
+
+class Squares(Points):
+    """Small pictures, of which one half is brighter."""
+
+    def __init__(self, count: int, name: str = "train") -> None:
+        self.x = torch.rand((count, 1, 8, 8), generator=generator(0, name))
+        self.y = torch.arange(count) % 2
+        self.x[self.y == 1, :, :4] *= 0.3
+
+
+RECOMPUTED = {
+    "natural": CrossEntropy(),
+    "adversarial": Adversarial(search=PGD(2)),
+    "trades": TRADES(search=PGD(2)),
+    "sr": penalised(CrossEntropy(), [SR()]),
+    "mpd_sgr": penalised(TET(), [MPDSGR()]),
+}
+
+
+@pytest.mark.parametrize("objective", RECOMPUTED.values(), ids=RECOMPUTED)
+def test_layers_that_run_again_give_the_same_files(tmp_path: Path, objective):
+    setting, found = Setting(1, 8, 2, T=3, neuron=LIF(theta=0.1), gates=Gates(0.8)), []
+    for name in ("kept", "again"):
+        chosen = plan(epochs=1, recompute=name == "again")
+        model, samples = build(CNN((4,), 6), setting), Squares(16)
+        start = {n: p.clone() for n, p in model.named_parameters()}
+        knobs = {"per_step": drawing_from, "spec": {}}
+        fit(model, samples, objective, chosen, tmp_path / name, **knobs, validate=lambda _: ONE)
+        found.append((tmp_path / name / "model.safetensors").read_bytes())
+        assert any(not torch.equal(p, start[n]) for n, p in model.named_parameters())
+    assert found[0] == found[1]
+
+
+def test_only_layers_that_are_known_run_again(tmp_path: Path):
+    with pytest.raises(Refusal, match="Noisy holds no SpikingNetwork"):
+        train(tmp_path, plan(recompute=True))

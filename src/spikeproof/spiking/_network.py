@@ -14,6 +14,7 @@ from spikeproof.shapes import Logits
 from spikeproof.spiking._encoders import Encode
 from spikeproof.spiking._memory import spikes_kept_small
 from spikeproof.spiking._neurons import Spiking
+from spikeproof.spiking._recompute import run_in_blocks
 
 
 class SpikingNetwork(nn.Module):
@@ -35,6 +36,7 @@ class SpikingNetwork(nn.Module):
             )
         self.encode = encode
         self.layers = layers
+        self.recompute = False
 
     def steps(self, x: Tensor) -> Tensor:
         """Returns the logits of every step, (T, B, K)."""
@@ -42,7 +44,8 @@ class SpikingNetwork(nn.Module):
         if entered.device.type == "cpu":  # where convolutions, norms and pools are faster in it
             entered = entered.clone(memory_format=torch.channels_last)
         with spikes_kept_small() if self.training else nullcontext():  # frozen layers keep none
-            return self.layers(entered).unflatten(0, (-1, len(x)))
+            run = run_in_blocks(self.layers, entered) if self.recompute else self.layers(entered)
+            return run.unflatten(0, (-1, len(x)))
 
     @override
     def forward(self, x: Tensor) -> Logits:

@@ -24,6 +24,7 @@ from spikeproof.spiking._encoders import Averaged, Direct, Encode
 from spikeproof.spiking._gates import Gate
 from spikeproof.spiking._network import Analog, SpikingNetwork
 from spikeproof.spiking._neurons import Spiking
+from spikeproof.spiking._recompute import blocks_of
 from spikeproof.spiking._recorder import forget_recorder
 from spikeproof.spiking._rules import BPTT, CBA, Memory, Rule
 
@@ -83,6 +84,25 @@ def drawing_from(model: Model, generator: torch.Generator) -> Model:
     return view
 
 
+def recomputed(model: Model) -> Model:
+    """Returns a view whose gradients take less memory and more time, and are the same bit for bit.
+
+    Of every block of layers, from one with weights to the next, its backward pass keeps the input
+    alone and runs the block again. A block that hooks look into is kept whole.
+    """
+    view = _same_weights(model)
+    networks = [module for module in view.modules() if isinstance(module, SpikingNetwork)]
+    if not networks:
+        raise Refusal(
+            f"{type(model).__name__} holds no SpikingNetwork; blocks to compute again are cut from "
+            "its layers; build it with spikeproof.models, or leave recompute out"
+        )
+    for network in networks:
+        blocks_of(network.layers)
+        network.recompute = True
+    return view
+
+
 def keep_samples(view: nn.Module, index: Tensor) -> None:
     """Tells an adaptive rule that only these samples go on, in this order."""
     for memory in _memories(view):
@@ -130,6 +150,7 @@ def stream(
         raise Refusal(f"steps is {steps}; a stream goes on by at least one; take 1")
     state = state or State()
     view = _same_weights(model)
+    view.recompute = False  # a layer's state moves once
     stop = state.elapsed + steps
     if view.encode.encoder.events:
         view.encode.T = steps

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import Refusal, nearest, short
 from spikeproof.seeding import derive, generator
+from spikeproof.spiking import recomputed
 from spikeproof.training._average import Average, averaged, tensors
 from spikeproof.training._checkpoint import STATE, load_state, save_model, save_state
 from spikeproof.training._descent import descent
@@ -176,7 +177,7 @@ def _descend(
     run: _Run, x: Tensor, y: Tensor, lr: float, objective: Objective, per_step: PerStep | None
 ) -> float:
     at, plan = run.at, run.plan
-    view = run.model
+    view = recomputed(run.model) if plan.recompute else run.model
     if per_step is not None:
         view = per_step(view, generator(plan.seed, "noise", at.step, device=x.device))
     with torch.autocast(
@@ -203,8 +204,7 @@ def _descend(
     if run.average is not None:
         run.average.update(run.model, at.step)
     run.optimizer.zero_grad(set_to_none=True)  # the next forward pass needs the memory
-    at.loss += value * len(y)
-    at.seen += len(y)
+    at.loss, at.seen = at.loss + value * len(y), at.seen + len(y)
     return value
 
 

@@ -111,6 +111,7 @@ class Plan:
         average: share of the past in the running mean of weights that is validated and kept; 0
             keeps the weights themselves.
         precision: what matrix products are computed in; weights stay float32.
+        recompute: whether layers run again for the gradient instead of being kept in memory.
         seed: of the order of samples, of augmentation and of noise.
         save_every: steps between two saves of the state, beside the one after each epoch.
         log_every: steps between two lines of ``metrics.jsonl``, beside the one of each epoch.
@@ -128,6 +129,7 @@ class Plan:
     retractions: tuple[Retraction, ...] = ()
     average: float = 0.0
     precision: Precision = "float32"
+    recompute: bool = False
     seed: int = 0
     save_every: int = 500
     log_every: int = 50
