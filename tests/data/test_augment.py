@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from spikeproof.data import Augmentation, cutout, event_cutout, flip, pad_crop, roll, rotate
 from spikeproof.errors import Refusal
+from spikeproof.seeding import generator
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -146,3 +147,11 @@ def test_knobs_out_of_bounds_are_refused(name):
 def test_batches_of_another_rank_are_refused():
     with pytest.raises(Refusal, match=r"\(4, 8, 8\)"):
         Augmentation(pad=1)(torch.zeros(4, 8, 8), seeded())
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 8), (4, 5, 2, 8, 8)])
+def test_views_are_taken_where_the_samples_are(shape):
+    views = Augmentation(pad=2, flip=True, cutout=3, roll=2, rotate=10)
+    found = views(torch.empty(shape, device="meta"), generator(0, "elsewhere"))
+    assert found.device.type == "meta"
+    assert found.shape == shape

@@ -192,7 +192,6 @@ def specify(recipe: Recipe, dataset: Dataset) -> Spec:
             f"{dataset.name} has samples of {height}x{width}; networks take square ones; "
             "crop or pad them first"
         )
-    mean, std = dataset.mean, tuple(s or 1.0 for s in dataset.std)
     if dataset.events:
         if not isinstance(recipe.network.encoder, Direct | Frames):
             raise Refusal(
@@ -200,12 +199,15 @@ def specify(recipe: Recipe, dataset: Dataset) -> Spec:
                 "frames; they are spikes already; leave network.encoder out"
             )
         recipe = replace(recipe, network=replace(recipe.network, encoder=Frames()))
-        mean, std = (0.0,), (1.0,)  # a count of events has a natural zero
     elif recipe.network.encoder.events:
         raise Refusal(
             f"network.encoder is {recipe.network.encoder} and {dataset.name} holds images; "
             "it takes event frames; leave network.encoder out or choose an encoder of images"
         )
+    mean: tuple[float, ...] = (0.0,)  # a count of events has a natural zero
+    std: tuple[float, ...] = (1.0,)
+    if not dataset.events:
+        mean, std = dataset.mean, tuple(s or 1.0 for s in dataset.std)
     digest = dataset.train.digest()
     return Spec(recipe, Input(channels, height, dataset.classes, mean, std, digest))
 

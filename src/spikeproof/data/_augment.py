@@ -14,9 +14,11 @@ from spikeproof.errors import Refusal, within
 
 def pad_crop(x: Tensor, width: int, generator: torch.Generator) -> Tensor:
     """Returns each sample cut at a random place out of itself with a black edge around it."""
-    rows = _integers(x, 0, 2 * width, generator) + torch.arange(x.shape[-2], device=x.device)
-    columns = _integers(x, 0, 2 * width, generator) + torch.arange(x.shape[-1], device=x.device)
-    return _gathered(pad(x, (width,) * 4), rows, columns)
+    down = _integers(x, 0, 2 * width, generator).flatten()
+    right = _integers(x, 0, 2 * width, generator).flatten()
+    planes = pad(x, (width,) * 4).flatten(1, -3)
+    windows = planes.unfold(2, x.shape[-2], 1).unfold(3, x.shape[-1], 1)  # no copies
+    return windows[torch.arange(len(x), device=x.device), :, down, right].view_as(x)
 
 
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:

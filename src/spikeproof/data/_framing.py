@@ -60,8 +60,10 @@ def _check(steps: int) -> None:
 def _counts(
     events: Events, cuts: list[int] | npt.NDArray[np.intp], *, binary: bool
 ) -> npt.NDArray[np.uint8]:
-    shape = (len(cuts) - 1, 2, events.height, events.width)
-    part = np.repeat(np.arange(shape[0]), np.diff(cuts))
-    cell = np.ravel_multi_index((part, events.p, events.y, events.x), shape)
-    counts = np.bincount(cell, minlength=int(np.prod(shape)))
+    steps, size = len(cuts) - 1, events.height * events.width
+    cell = np.repeat(np.arange(0, 2 * steps * size, 2 * size), np.diff(cuts))
+    for part, stride in ((events.p, size), (events.y, events.width), (events.x, 1)):
+        cell += part.astype(np.int64) * stride
+    counts = np.bincount(cell, minlength=2 * steps * size)
+    shape = (steps, 2, events.height, events.width)
     return np.minimum(counts, 1 if binary else 255).astype(np.uint8).reshape(shape)

@@ -117,7 +117,10 @@ def _nmnist_files(folder: Path, part: str) -> list[Path]:
 
 def _read_nmnist(folder: Path, part: str, steps: int) -> Split:
     paths = _nmnist_files(folder, part)
-    x = np.stack([by_count(read_nmnist(path), steps) for path in paths])
+    first = by_count(read_nmnist(paths[0]), steps)
+    x = np.empty((len(paths), *first.shape), first.dtype)
+    for row, path in zip(x, paths, strict=True):  # a list of frames would hold the set twice
+        row[...] = by_count(read_nmnist(path), steps)
     y = torch.tensor([int(path.parent.name) for path in paths])
     return Split(torch.from_numpy(x), y, 1.0)
 

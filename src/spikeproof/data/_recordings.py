@@ -64,9 +64,9 @@ class Events:
                     f"{name} reaches {largest}; it must be below {end}; give the size of the "
                     "sensor that made the recording, or take an unchanged copy of it"
                 )
-        backward = np.flatnonzero(self.t[1:] < self.t[:-1])
-        if len(backward):
-            k = int(backward[0]) + 1
+        backward = self.t[1:] < self.t[:-1]
+        if backward.any():
+            k = int(backward.argmax()) + 1
             raise Refusal(
                 f"event {k} is {self.t[k - 1] - self.t[k]} us before the one that precedes it; "
                 "events are in order of time; sort them, or take an unchanged copy"
@@ -87,7 +87,7 @@ def recording(path: Path, t: Array, x: Array, y: Array, p: Array, size: tuple[in
         raise Refusal(
             f"{path} holds no events; a recording to read has at least one; leave the file out"
         )
-    if int(x.min()) < 0 or int(y.min()) < 0:
+    if any(a.dtype.kind != "u" and int(a.min()) < 0 for a in (x, y)):
         raise Refusal(
             f"{path} has an event at column {x.min()}, row {y.min()}; coordinates start at 0; "
             "take an unchanged copy"
@@ -108,13 +108,17 @@ def read_nmnist(path: Path, height: int = 34, width: int = 34) -> Events:
             f"{path} has {len(blob)} bytes; an event has 5, so the last record is cut; "
             "take an unchanged copy"
         )
-    records = np.frombuffer(blob, np.uint8).reshape(-1, 5)
-    x, y, high, middle, low = records.astype(np.int64).T
-    t = (high & 127) << 16 | middle << 8 | low
-    wrapped = y == _OVERFLOW_ROW
-    t += _OVERFLOW_US * np.cumsum(wrapped)
-    real = ~wrapped
-    return recording(path, t[real], x[real], y[real], high[real] >> 7, (height, width))
+    x, y, high, middle, low = np.ascontiguousarray(np.frombuffer(blob, np.uint8).reshape(-1, 5).T)
+    t = (high & 127).astype(np.int64)
+    for byte in (middle, low):
+        t <<= 8
+        t |= byte
+    p, wrapped = high >> 7, y == _OVERFLOW_ROW
+    if wrapped.any():
+        real = ~wrapped
+        t = (t + _OVERFLOW_US * np.cumsum(wrapped))[real]
+        x, y, p = x[real], y[real], p[real]
+    return recording(path, t, x, y, p, (height, width))
 
 
 def write_nmnist(path: Path, events: Events) -> None:

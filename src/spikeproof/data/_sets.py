@@ -102,13 +102,24 @@ class Dataset:
         x = self.train.x.flatten(0, -4)
         total = squares = torch.zeros(x.shape[1], dtype=torch.float64)
         for part in x.split(4096):  # in float64, a whole set would be eight times its size
-            values = part.double() * self.train.scale
-            total = total + values.sum((0, 2, 3))
-            squares = squares + values.square().sum((0, 2, 3))
-        count = x.numel() // x.shape[1]
-        mean = total / count
-        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+            if part.dtype == torch.uint8:
+                sums = [_sums(channel) for channel in part.unbind(1)]
+                added, more = torch.tensor(sums, dtype=torch.float64).T
+            else:
+                values = part.double()
+                added, more = values.sum((0, 2, 3)), values.square().sum((0, 2, 3))
+            total, squares = total + added, squares + more
+        count, scale = x.numel() // x.shape[1], self.train.scale
+        mean = total / count * scale
+        std = (squares / count * scale**2 - mean.square()).clamp(min=0).sqrt()
         return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _sums(levels: Tensor) -> tuple[int, int]:
+    """Returns the sum of bytes and of their squares: of a byte, how often it occurs says all."""
+    often = torch.bincount(levels.flatten(), minlength=256)
+    level = torch.arange(256)
+    return int((often * level).sum()), int((often * level.square()).sum())
 
 
 def held_out(split: Split, share: float = 0.1, *, seed: int) -> tuple[Split, Split]:

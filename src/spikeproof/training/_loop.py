@@ -123,7 +123,7 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
         folder: where plan, state, metrics and checkpoint go; one run a folder.
         validate: called after each epoch in evaluation mode; ``plan.select`` names one result.
         spec: how to build the network, kept as ``spec.json``; a resumed run must bring the same.
-        augment: changes the inputs of a batch with a generator of that step.
+        augment: changes inputs, where the model is, by a step's generator, which is on the CPU.
         per_step: gives the view of the network to train in a step, with a generator for its noise.
         hold: called once the weights are in place and after every step, with the number of steps;
             it may change weights, and must remember nothing that they do not tell.
@@ -146,11 +146,11 @@ def fit(  # noqa: PLR0913  the door of the room: each argument is one free choic
                 order = batches(len(samples), plan, at.epoch)
                 for index in order[at.step - at.epoch * per_epoch :]:
                     with _uninterrupted(run):
-                        x, y = samples.batch(index)
+                        x, y = (part.to(device) for part in samples.batch(index))
                         if augment is not None:
                             x = augment(x, generator(plan.seed, "augment", at.step))
                         lr = plan.optimizer.lr * factor(plan, at.step, per_epoch)
-                        loss = _descend(run, x.to(device), y.to(device), lr, objective, per_step)
+                        loss = _descend(run, x, y, lr, objective, per_step)
                         if at.step % plan.log_every == 0:
                             log.add({**_line("step", at), "loss": loss, "lr": lr})
                     if watch is not None:
