@@ -2,8 +2,9 @@
 
 Each row is one step of the same network on the same batch: ours as ``training`` and ``attacks``
 make it, peers as a user writes it (PGD by torchattacks). ``floor`` is its convolutions and linears
-alone, each in its faster layout. Every comparison is made with the peers as they come, and again
-with an allocator that keeps large blocks. ``ours / X`` is ours in units of X, round by round.
+alone, each in its faster layout. Every comparison is made with an allocator as it comes, and again
+with one that keeps large blocks; ``--as-it-comes`` sets peers as they come beside ours that keeps
+them, as our commands do. ``ours / X`` is ours in units of X, round by round.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from benchmarks._timing import RESULTS, Values, paired, record
 
 from spikeproof import records
 
+AS_IT_COMES = ", as it comes"
+
 
 def compare(
     spec: Values, rounds: int, limit: float, only: list[str], *, compiled: bool = True
@@ -27,6 +30,9 @@ def compare(
     rows = OURS | EAGER | (COMPILED if compiled else {})
     rows |= ADAPTIVE if spec["kind"] == "pgd" else {}
     specs = {name: spec | row for name, row in rows.items() if not only or name in only}
+    if spec.get("as_it_comes") and spec["allocator"] == "kept":
+        peers = {name: row for name, row in specs.items() if "peer" in row}
+        specs |= {name + AS_IT_COMES: row | {"allocator": "system"} for name, row in peers.items()}
     found = paired(interleaved(make, specs, rounds=rounds, limit=limit), "ours")
     for row in found.values():
         if "seconds" in row:
@@ -39,7 +45,9 @@ def ratios(name: str, rows: Values) -> Values:
     """Returns the ratios of a comparison, in all of which less is better."""
     own = {n: row["ours / this"]["median"] for n, row in rows.items() if "ours / this" in row}
     out = {f"{name}: ours / {other}": ratio for other, ratio in own.items() if other != "ours"}
-    for title, group in (("eager", EAGER), ("compiled", COMPILED)):
+    as_they_come = [other for other in own if other.endswith(AS_IT_COMES)]
+    groups = {"eager": EAGER, "compiled": COMPILED, "as it comes": as_they_come}
+    for title, group in groups.items():
         if alike := [own[other] for other in group if other in own]:
             out[f"{name}: ours / the fastest {title}"] = max(alike)
     if (adaptive := out.pop(f"{name}: ours / ours through ASSG", 0)) > 0:
@@ -66,6 +74,7 @@ if __name__ == "__main__":
     parser.add_argument("--times", nargs="+", type=int, default=[4, 8], help="T")
     parser.add_argument("--batch", type=int, default=0, help="0 for 32, of vgg11 8; GPU: 256")
     parser.add_argument("--allocators", nargs="+", default=["system", "kept"])
+    parser.add_argument("--as-it-comes", action="store_true", help="peers so, beside ours kept")
     parser.add_argument("--rows", nargs="+", default=[], help="some rows only")
     parser.add_argument("--compiled", nargs="*", type=int, default=[4], help="T of compiled rows")
     parser.add_argument("--rounds", type=int, default=7)
@@ -83,6 +92,7 @@ if __name__ == "__main__":
     sizes = {"small": 32, "vgg11": 8} if given.device == "cpu" else {}
     allocators = given.allocators if given.device == "cpu" else ["system"]
     shared = {"device": given.device, "precision": given.precision, "width": given.width}
+    shared |= {"as_it_comes": given.as_it_comes}
     kept: Values = record("steps", given.device, settings=vars(given) | {"out": ""})
     kept |= {"whole": False, "comparisons": {}, "memory": {}, "ratios": {}}
     path = given.out or (None if given.quick else RESULTS / f"steps-{given.device}.json")

@@ -116,6 +116,30 @@ def test_a_script_runs_to_its_end_and_can_be_compared_with_itself(name, options,
     assert compared(out, out).returncode == 0
 
 
+def test_peers_as_they_come_have_rows_and_a_column(monkeypatch):
+    steps, pages = (importlib.import_module(f"benchmarks.{n}") for n in ("steps", "pages"))
+
+    def timed(_, specs, **__):
+        return {
+            n: {"seconds": [1.0 if s["allocator"] == "kept" else 2.0]} for n, s in specs.items()
+        }
+
+    monkeypatch.setattr(steps, "interleaved", timed)
+    spec = {"kind": "training", "batch": 4, "allocator": "kept", "as_it_comes": True}
+    rows = steps.compare(spec, 1, 9, ["ours", "plain"], compiled=False)
+    assert list(rows) == ["ours", "plain", "plain, as it comes"]
+    found = steps.ratios("step", rows)
+    assert found["step: ours / the fastest eager"] == 1
+    assert found["step: ours / the fastest as it comes"] == 0.5
+    table = pages.steps({"ratios": found, "comparisons": {"step": {"batch": 4, "rows": rows}}})
+    head, _, row = (line.split(" | ") for line in table.splitlines())
+    assert row[head.index("peer as it comes / ours")] == "2.00"
+    assert list(steps.compare(spec | {"as_it_comes": False}, 1, 9, [], compiled=False)) == [
+        *steps.OURS,
+        *steps.EAGER,
+    ]
+
+
 def written(folder, name, ratios, **environment):
     record = {"kind": "steps", "ratios": ratios, "environment": environment}
     path = folder / name
