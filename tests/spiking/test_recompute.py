@@ -153,7 +153,7 @@ def test_it_keeps_less_and_runs_twice(counted):
         bytes_kept.append(sum(kept))
         loss.backward()
         assert len(runs) == times
-    assert bytes_kept[1] < 0.25 * bytes_kept[0]
+    assert bytes_kept[1] < 0.5 * bytes_kept[0]
     runs.clear()
     with torch.no_grad():
         recomputed(model)(x)
