@@ -19,6 +19,7 @@ from spikeproof.spiking import (
     PDSG,
     Encode,
     Frames,
+    Gate,
     Gates,
     Poisson,
     Spiking,
@@ -228,3 +229,17 @@ def test_what_cannot_run_twice_is_refused():
     model = recomputed(SpikingNetwork(Encode(Frames(), 3), layers)).train()
     with pytest.raises(Refusal, match=r"changes its tensor .*; a second run would"):
         model(torch.rand((2, 3, 1, 2, 2), generator=generator(0, "x")))
+
+
+def test_held_noise_that_changed_since_is_what_it_was():
+    model, x, found = build(*CASES["gates"], seed=1).eval(), batch(SMALL), []
+    for view in (model, recomputed(model)):
+        gates = [part for part in view.modules() if isinstance(part, Gate)]
+        for gate in gates:
+            gate.redraw(7)
+        loss = view(x).square().sum()
+        for gate in gates:
+            gate.redraw(8)
+        found.append(list(torch.autograd.grad(loss, list(view.parameters()))))
+        assert all(gate.seeds == (8,) for gate in gates)
+    assert same(*found)

@@ -97,7 +97,7 @@ def _attributes(parts: list[nn.Module]) -> Kept:
         if isinstance(part, Spiking) and part.memory is not None:
             kept.append((vars(part.memory), dict(vars(part.memory))))
         elif isinstance(part, Gate):
-            kept.append((vars(part), {"seed": part.seed, "generator": part.generator}))
+            kept.append((vars(part), {"seeds": part.seeds, "generator": part.generator}))
     return kept
 
 
