@@ -175,8 +175,8 @@ class Standing:
         return Outcome(self._found, self._at > 0, self._at, self._forwards, self._backwards)
 
     def _losses(self, logits: Tensor) -> Tensor:
-        times = logits.shape[-2] // len(self.y)
-        return self.loss(logits, self.y.repeat(times), self.target.repeat(times))
+        times = range(logits.shape[-2] // len(self.y))
+        return self.loss(logits, _again(self.y, times), _again(self.target, times))
 
     def _seed(self, *names: str | int) -> int:
         self._queries += 1
