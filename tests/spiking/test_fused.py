@@ -123,6 +123,20 @@ def test_only_the_currents_are_kept_for_the_backward_pass():
     assert [t.data_ptr() for t in kept] == [x.data_ptr()]
 
 
+@pytest.mark.parametrize("steps", [1, 5, 8])
+def test_a_held_current_is_kept_once_and_gets_one_gradient(steps):
+    kept, x = [], current(1, 4, 32).requires_grad_()
+    weights = current(steps, 4, 32)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        held, _ = integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=BPTT(), steps=steps)
+    assert [(t.data_ptr(), t.shape) for t in kept] == [(x.data_ptr(), x.shape)]
+    (ours,) = torch.autograd.grad((weights * held).sum(), x)
+    seen, _ = integrate_and_fire(x.expand(steps, 4, 32), None, 1.0, 0.5, hard=True, rule=BPTT())
+    (theirs,) = torch.autograd.grad((weights * seen).sum(), x)
+    assert torch.equal(held, seen)
+    assert torch.equal(ours, theirs)
+
+
 def test_a_current_that_is_overwritten_before_the_backward_pass_is_noticed():
     y = current(4, 2, 3).requires_grad_() * 1
     spikes, _ = integrate_and_fire(y, None, 1.0, 0.5, hard=True, rule=BPTT())

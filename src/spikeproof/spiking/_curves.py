@@ -33,12 +33,17 @@ _CURVES: dict[type[Surrogate], Callable[[Any], tuple[int, Any, Any]]] = {
 }
 
 
+def known_curve(rule: Rule) -> Surrogate | None:
+    """Returns the rule's curve, where rule and curve are known to compiled kernels."""
+    if isinstance(rule, BPTT | HART | ASSG) and type(rule) in (BPTT, HART, ASSG):
+        return rule.surrogate if type(rule.surrogate) in _CURVES else None
+    return None
+
+
 def curve(rule: Rule) -> tuple[int, np.float32, np.float32]:
     """Returns the rule's curve as a number and two constants, or that its slopes are given."""
-    kind, c0, c1 = GIVEN, 0.0, 0.0
-    if isinstance(rule, BPTT | HART | ASSG) and type(rule) in (BPTT, HART, ASSG):
-        known = _CURVES.get(type(rule.surrogate))
-        kind, c0, c1 = known(rule.surrogate) if known else (kind, c0, c1)
+    own = known_curve(rule)
+    kind, c0, c1 = (GIVEN, 0.0, 0.0) if own is None else _CURVES[type(own)](own)
     return kind, np.float32(c0), np.float32(c1)
 
 

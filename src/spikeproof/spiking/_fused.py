@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeproof.spiking._loops import CURVES, Pass, backward, forward
+from spikeproof.spiking._curves import known_curve
+from spikeproof.spiking._loops import Pass, backward, forward
 from spikeproof.spiking._reference import How, refuse_second_derivative
-from spikeproof.spiking._rules import ASSG, BPTT, HART, Memory, Rule, Trace
-from spikeproof.spiking._surrogates import Surrogate
+from spikeproof.spiking._rules import ASSG, Memory, Rule, Trace
 from spikeproof.spiking._vectors import WIDTH, Loop
 
 Order = tuple[int, ...]
@@ -65,13 +65,6 @@ def integrate_and_fire(
     if torch.is_grad_enabled():
         return _Fused.apply(current, membrane, theta, tau, how)
     return _forward(current, membrane, theta, tau, how, tracked=False)[:2]
-
-
-def _curve(rule: Rule) -> Surrogate | None:
-    """Returns the rule's curve, where rule and curve are known to the loops."""
-    if isinstance(rule, BPTT | HART | ASSG) and type(rule) in (BPTT, HART, ASSG):
-        return rule.surrogate if type(rule.surrogate) in CURVES else None
-    return None
 
 
 def _order(current: Tensor) -> Order:
@@ -171,16 +164,16 @@ class _Fused(torch.autograd.Function):
         ctx: Any, d_spikes: Tensor | None, d_after: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
-        current, membrane, starts, slopes, mean, deviation = ctx.saved_tensors
-        how, order, steps = ctx.how, _order(current), len(current)
+        given, membrane, starts, slopes, mean, deviation = ctx.saved_tensors
+        how, order, steps = ctx.how, _order(given), ctx.how.steps
+        current, held = how.held(given), len(given) < steps
         rule: Rule = how.rule
+        summed = held or rule.averaged
         needs = ctx.needs_input_grad
         learned = needs[2] or needs[3]
         if d_spikes is None:
             d_spikes = torch.zeros_like(current[:1]).expand(steps, *current.shape[1:])
-        d_current = _new(1 if rule.averaged else steps, current, order)
-        if rule.averaged:
-            d_current.zero_()
+        d_current = _new(1 if summed else steps, current, order)
         d_start = _new(1, current, order) if needs[1] or starts is not None else None
         blocks = -(-current[0].numel() // BLOCK)
         sums = torch.zeros(2, blocks, WIDTH, dtype=torch.float64)
@@ -196,20 +189,22 @@ class _Fused(torch.autograd.Function):
                 start is not None,
                 keeps,
                 rule if mean is not None and isinstance(rule, ASSG) else None,
-                curve=_curve(rule),
+                curve=known_curve(rule),
                 temporal=rule.temporal,
                 through=rule.temporal and not rule.detach_reset,
-                averaged=rule.averaged,
+                held=held,
+                summed=summed,
+                further=summed and high < steps,
                 ended=d_after is not None,
                 learned=learned,
-                past_caches=_past_caches(current),
+                past_caches=_past_caches(d_current),
             )
             lines = {n: x[low:high] if len(x) == steps else x for n, x in over_time.items()}
             lines |= _present(start=start, d_start=d_start if keeps else None, d_after=d_after)
             totals = {"d_theta": sums[0], "d_tau": sums[1]} if learned else {}
             _run(backward(what), lines, ctx.numbers, totals)
             d_after = d_start
-        if rule.averaged:
+        if rule.averaged and not held:
             d_current = (d_current / steps).expand(steps, *d_current.shape[1:])
         d_theta, d_tau = sums.sum((1, 2)).float()
         return (
@@ -232,12 +227,13 @@ def _forward(
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Returns spikes and last membrane; where a gradient is tracked, what it needs besides."""
     rule, memory = how.rule, how.memory or Memory()
-    order, steps = _order(current), len(current)
-    x = _dense(current, order)
+    order, steps = _order(current), how.steps
+    given = _dense(current, order)
+    x = current = how.held(given)
     over_time = {"x": x, "s": _new(steps, current, order)}
     observing = remembered = False
     means: Seen = (None, None)
-    if tracked and _curve(rule) is None:
+    if tracked and known_curve(rule) is None:
         over_time["u"] = _new(steps, current, order)
     elif tracked and isinstance(rule, ASSG):
         known = rule.recalled(current.shape, memory)
@@ -268,6 +264,7 @@ def _forward(
             "u" in over_time,
             rule if observing and isinstance(rule, ASSG) else None,
             remembered,
+            held=len(given) < steps,
             past_caches=_past_caches(x),
         )
         lines = {n: x[low:high] for n, x in over_time.items()}
@@ -277,7 +274,7 @@ def _forward(
     if "u" in over_time:
         trace = Trace(current, over_time["u"], over_time["s"], theta, tau)
         slopes = _like(rule.slopes(trace, how.memory), order)
-    return over_time["s"], after[0], [x, membrane, starts, slopes, *means]
+    return over_time["s"], after[0], [given, membrane, starts, slopes, *means]
 
 
 def _start(membrane: Tensor | None, starts: Tensor | None, low: int, order: Order) -> Tensor | None:

@@ -25,7 +25,7 @@ KERNELS = ("auto", "reference")
 _chosen = [os.environ.get("SPIKEPROOF_KERNEL", "auto")]
 
 
-def integrate_and_fire(
+def integrate_and_fire(  # noqa: PLR0913  what a layer of neurons is told
     current: Tensor,
     membrane: Tensor | None,
     theta: Tensor | float,
@@ -35,16 +35,18 @@ def integrate_and_fire(
     rule: Rule,
     memory: Memory | None = None,
     smooth: bool = False,
+    steps: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Returns the spikes (T, B, *F) and the membrane after the last reset (B, *F).
 
     For every step: ``u <- tau u + x``, ``s = 1[u >= theta]``, then ``u <- u (1 - s)`` (hard) or
     ``u <- u - theta s`` (soft). Without a membrane the neurons start at rest. ``smooth`` fires
     the surrogate's primitive instead of the step, which makes the rule's gradient the true one.
+    ``steps`` holds a current of one step (1, B, *F) for so many.
     Currents in 16 bits give spikes in 16 bits; their membranes are summed in float32.
     """
     curve = rule.surrogate if smooth and isinstance(rule, BPTT) else None
-    how = How(hard, rule, memory, curve)
+    how = How(hard, rule, memory, steps or len(current), curve)
     fast = None if _plain() else _compiled(current.device.type)
     if fast is not None and fast.serves(current, membrane, theta, tau, how):
         return fast.integrate_and_fire(current, membrane, theta, tau, how)
@@ -52,9 +54,10 @@ def integrate_and_fire(
     if low is not None:  # a membrane sums T currents
         given = (current.float(), membrane, theta, tau)
         spikes, after = integrate_and_fire(
-            *given, hard=hard, rule=rule, memory=memory, smooth=smooth
+            *given, hard=hard, rule=rule, memory=memory, smooth=smooth, steps=steps
         )
         return spikes.to(low), after
+    current = how.held(current)
     if not torch.is_grad_enabled():
         spikes, after, _ = _reference.run(current, membrane, theta, tau, how)
         return spikes, after

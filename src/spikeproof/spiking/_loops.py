@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from typing import Any
 
 from spikeproof.spiking._rules import ASSG
@@ -40,7 +41,9 @@ class Pass:
     curve: Surrogate | None = None
     temporal: bool = True
     through: bool = False  # the reset, too
-    averaged: bool = False  # dx is one sum over time
+    held: bool = False  # x is one step
+    summed: bool = False  # dx is one sum over time
+    further: bool = False  # to which the steps after these have given
     ended: bool = False  # there is a gradient at the last membrane
     learned: bool = False  # threshold and leak have gradients
     past_caches: bool = False
@@ -73,9 +76,10 @@ def trace(lane: Lane, what: Pass) -> tuple[list[Value], list[Value], list[Value]
     """Returns membranes before the reset, spikes, and membranes after it, the start among them."""
     theta, tau = lane.number("theta"), lane.number("tau")
     befores, spikes = [], []
+    held = lane.load("x") if what.held else None
     afters = [lane.load("start") if what.started else lane.splat(0)]
     for t in range(what.steps):
-        u = tau * afters[-1] + lane.load("x", t)
+        u = tau * afters[-1] + (lane.load("x", t) if held is None else held)
         s = fires(u, theta)
         befores.append(u)
         spikes.append(s)
@@ -103,7 +107,8 @@ def _backward(lane: Lane, what: Pass) -> None:
     tau = lane.number("tau")
     u, s, v = trace(lane, what)
     dv = lane.load("d_after") if what.ended else lane.splat(0)
-    total, d_theta, d_tau = lane.splat(0), lane.splat(0), lane.splat(0)
+    d_theta, d_tau = lane.splat(0), lane.splat(0)
+    given = []
     for t in reversed(range(what.steps)):
         d = _through_spike(lane, what, t, u[t], dv)
         if what.learned:
@@ -115,17 +120,22 @@ def _backward(lane: Lane, what: Pass) -> None:
         if what.learned and (t or what.started):
             d_tau = d_tau + d * v[t]
         dv = tau * d if what.temporal else lane.splat(0)
-        if what.averaged:
-            total = total + d
-        else:
+        given.append(d)
+        if not what.summed:
             lane.store("dx", t, d)
-    if what.averaged:
-        lane.store("dx", 0, lane.load("dx") + total)
+    if what.summed:
+        _hand_on_sum(lane, what, given)
     if what.kept:
         lane.store("d_start", 0, dv)
     if what.learned:
         lane.add("d_theta", d_theta)
         lane.add("d_tau", d_tau)
+
+
+def _hand_on_sum(lane: Lane, what: Pass, given: list[Value]) -> None:
+    """Writes the sum of gradients that came last step first, in torch's order within these."""
+    total = reduce(add, reversed(given))
+    lane.store("dx", 0, total + lane.load("dx") if what.further else total)
 
 
 def _through_spike(lane: Lane, what: Pass, t: int, u: Value, dv: Value) -> Value:

@@ -108,6 +108,11 @@ class Spiking(nn.Module):
 
     def run(self, current: Train, membrane: Membrane | None = None) -> tuple[Train, Membrane]:
         """Returns spikes and membrane; hand the membrane on to continue where this call ended."""
+        return self._run(current, membrane, None)
+
+    def _run(
+        self, current: Tensor, membrane: Tensor | None, steps: int | None
+    ) -> tuple[Tensor, Tensor]:
         return integrate_and_fire(
             current,
             membrane,
@@ -117,11 +122,13 @@ class Spiking(nn.Module):
             rule=self.rule,
             memory=self.memory,
             smooth=self.smooth,
+            steps=steps,
         )
 
     @override
     def forward(self, x: Tensor) -> Folded:
-        spikes, _ = self.run(self.unfolded(x))
+        current, steps = (x[None], self.T) if self.opens_time else (self.unfolded(x), None)
+        spikes, _ = self._run(current, None, steps)
         return spikes.flatten(0, 1) if self.smooth else note_spikes(spikes.flatten(0, 1))
 
     @override

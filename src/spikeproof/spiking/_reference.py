@@ -20,7 +20,14 @@ class How:
     hard: bool
     rule: Rule
     memory: Memory | None
+    steps: int  # a current of one step is held for them
     curve: Surrogate | None = None  # fires its primitive in place of the step
+
+    def held(self, current: Tensor) -> Tensor:
+        """Returns the currents of all steps."""
+        if len(current) == self.steps:
+            return current
+        return current.expand(self.steps, *current.shape[1:])
 
 
 def run(

@@ -62,6 +62,7 @@ def integrate_and_fire(
     how: How,
 ) -> tuple[Tensor, Tensor]:
     """Returns the spikes, in the current's type, and the membrane after the last reset."""
+    current = how.held(current)
     if torch.is_grad_enabled():
         return _Triton.apply(current, membrane, theta, tau, how)
     return _fired(current, membrane, theta, tau, how, tracked=False)[:2]
