@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from benchmarks._timing import RESULTS as TIMED
+from benchmarks.costs import NATURAL
 from benchmarks.defences import DEFENCES, FIELDS, RESULTS, Values, mean
 from benchmarks.pages import DOCS, filled, table
 from torch import Tensor
 
 from spikeproof import records, seeding
 
+COSTS = TIMED / "training-costs-cpu.json"
 PAGE = DOCS / "findings.md"
 DRAWS = 4000
 HEAD = (
@@ -63,8 +66,13 @@ def interval(values: Tensor) -> tuple[float, float]:
     return low, high
 
 
-def cells(name: str, rows: list[Values], natural: list[Values]) -> Iterator[str]:
-    """Yields the cells of a defence; it is compared with natural training seed by seed."""
+def cells(
+    name: str, rows: list[Values], natural: list[Values], cost: float | None
+) -> Iterator[str]:
+    """Yields the cells of a defence; it is compared with natural training seed by seed.
+
+    ``cost`` is a step of natural training in units of the defence's.
+    """
     yield from (name, str(len(rows)))
     yield from (f"{100 * mean([r[key] for r in rows]):.1f}" for key in ("clean", "pgd-10"))
     for key in ("stands_ensemble19", "stands"):
@@ -78,8 +86,7 @@ def cells(name: str, rows: list[Values], natural: list[Values]) -> Iterator[str]
     yield f"{100 * mean([r['probability']['spread'] for r in rows]):.0f}"
     yield f"{adv / rand:.0f}"
     yield f"{100 * mean([r['firing_rate'] for r in rows]):.1f}"
-    spent = [mean([r["minutes"]["training"] for r in of]) for of in (a, b) if both]
-    yield f"{spent[0] / spent[1]:.1f}" if both else ""
+    yield f"{1 / cost:.1f}" if cost else ""
 
 
 def points(values: Tensor, *, sign: bool = False) -> str:
@@ -91,9 +98,18 @@ def points(values: Tensor, *, sign: bool = False) -> str:
 
 def field(name: str) -> str:
     """Returns the table of a set."""
-    rows = judged(name)
-    natural = rows["natural-average"]
-    return table([list(HEAD), *(list(cells(n, found, natural)) for n, found in rows.items())])
+    rows, steps = judged(name), costs(name)
+    natural = rows[NATURAL]
+    body = [list(cells(n, found, natural, steps.get(n))) for n, found in rows.items()]
+    return table([list(HEAD), *body])
+
+
+def costs(name: str) -> dict[str, float]:
+    """Returns a step of natural training in units of each defence's, as far as it was timed."""
+    if not COSTS.exists():
+        return {}
+    rows = records.read_json(COSTS)["sets"].get(name, {})
+    return {n: row[f"{NATURAL} / this"]["median"] for n, row in rows.items()}
 
 
 def gaps(name: str) -> str:
@@ -109,7 +125,7 @@ def gaps(name: str) -> str:
 def parts() -> dict[str, str]:
     """Returns the tables of the sets that have rows."""
     makers: dict[str, Callable[[str], str]] = {"": field, "gaps ": gaps}
-    there = [name for name in FIELDS if "natural-average" in judged(name)]
+    there = [name for name in FIELDS if NATURAL in judged(name)]
     return {f"{kind}{name}": make(name) for kind, make in makers.items() for name in there}
 
 

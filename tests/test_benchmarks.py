@@ -200,20 +200,19 @@ def test_an_interval_draws_seeds_and_samples():
 def test_cells_compare_the_seeds_that_both_have():
     findings = importlib.import_module("benchmarks.findings")
 
-    def row(seed, stands, minutes):
+    def row(seed, stands):
         whole = {"seed": seed, "stands": stands, "stands_ensemble19": "11", "clean": 1.0}
         whole |= {"pgd-10": 1.0, "masking_gap": 0.5, "firing_rate": 0.1}
         whole |= {"probability": {"l1": 2.0, "spread": 0.25, "adv": 6.0, "rand": 2.0}}
-        whole["minutes"] = {"training": minutes}
         return whole
 
-    natural = [row(0, "00", 1.0), row(1, "11", 1.0)]
+    natural = [row(0, "00"), row(1, "11")]
     cells = dict(
-        zip(findings.HEAD, findings.cells("sr", [row(0, "11", 3.0)], natural), strict=True)
+        zip(findings.HEAD, findings.cells("sr", [row(0, "11")], natural, 0.25), strict=True)
     )
     assert cells["over natural"] == "+100.0 (+100.0 to +100.0)"
     found = [cells[key] for key in ("seeds", "training", "spread", "adv / rand")]
-    assert found == ["1", "3.0", "25", "3"]
-    own = [*findings.cells("natural-average", natural, natural)]
+    assert found == ["1", "4.0", "25", "3"]
+    own = [*findings.cells("natural-average", natural, natural, None)]
     assert own[findings.HEAD.index("over natural")] == ""
     assert own[findings.HEAD.index("`standard`")].startswith("50.0 (")
