@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,3 +141,14 @@ def test_an_adopted_network_moves_with_its_parts():
     ours = adopt(Paper("vgg").eval(), [samples(4, 64)]).double()
     assert isinstance(ours, Adopted)
     assert ours(samples(4, 64).double()).dtype == torch.float64
+
+
+def test_every_row_of_the_page_names_a_test_that_is_there():
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "interop.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "test" in line][1:]
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert len(rows) > 15
+    for row in rows:
+        (name,) = re.findall(r"`(test_\w+)`", row)
+        assert f"def {name}(" in tests, row

@@ -71,7 +71,8 @@ class Adoption:
 
     def __str__(self) -> str:
         names = ", ".join(f"{name} {version}".strip() for name, version in self.frameworks.items())
-        told = f"adopted {len(self.replaced)} layers of neurons ({names})"
+        count = len(self.replaced)
+        told = f"adopted {count} layer{'s' * (count != 1)} of neurons ({names})"
         if self.refused:
             told = f"adopted nothing ({names}): {self.refused}"
         if self.lent or self.own:
