@@ -5,8 +5,17 @@ import copy
 import pytest
 import torch
 
-from spikeproof.interop._borrowed import Borrowed
-from spikeproof.spiking import ATan, Gaussian, Sigmoid, Surrogate, Triangle
+from spikeproof.interop._borrowed import Borrowed, curve_of
+from spikeproof.spiking import (
+    ATan,
+    Exponential,
+    Gaussian,
+    Rectangle,
+    Sigmoid,
+    StraightThrough,
+    Surrogate,
+    Triangle,
+)
 
 
 class Fires(torch.autograd.Function):
@@ -50,3 +59,26 @@ def test_a_bare_step_has_no_slope():
 def test_it_asks_where_gradients_are_off_and_survives_a_copy():
     with torch.no_grad():
         assert copy.deepcopy(lent(Triangle())).slope(torch.zeros(2)).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        ATan(2.0),
+        ATan(0.5),
+        Sigmoid(4.0),
+        Triangle(0.7),
+        Rectangle(2.0),
+        Gaussian(),
+        StraightThrough(),
+    ],
+)
+def test_a_curve_of_ours_is_known_by_its_slopes(curve):
+    known, u = curve_of(lent(curve).function), torch.linspace(-4, 4, 99)
+    assert type(known) is type(curve)
+    assert torch.allclose(known.slope(u), curve.slope(u), rtol=1e-5)
+
+
+@pytest.mark.parametrize("curve", [Exponential(1.0, 2.0), Triangle(1e-4)])
+def test_any_other_is_borrowed(curve):
+    assert isinstance(curve_of(lent(curve).function), Borrowed)

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from spikeproof.errors import Refusal
 from spikeproof.interop import _norse, _snntorch, _spikingjelly
-from spikeproof.interop._borrowed import Borrowed
+from spikeproof.interop._borrowed import curve_of
 from spikeproof.interop._handwritten import HandWrittenNeurons
 from spikeproof.interop._lent import ATTRIBUTES, Lent
 from spikeproof.interop._norse import NorseNeurons
@@ -258,7 +258,7 @@ def _lend(module: nn.Module, origin: str) -> Lent:
     if curve is None:
         return Lent(module, None)
     detached = bool(getattr(theirs, "detach_reset", origin == "snntorch"))
-    return Lent(module, BPTT(Borrowed(curve), detached), strict=origin == "snntorch")
+    return Lent(module, BPTT(curve_of(curve), detached), strict=origin == "snntorch")
 
 
 def _placed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,38 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from spikeproof.spiking import Surrogate
+from spikeproof.spiking import (
+    ATan,
+    Gaussian,
+    Rectangle,
+    Sigmoid,
+    StraightThrough,
+    Surrogate,
+    Triangle,
+)
 
 REACH = 12.0  # the table goes to sinh(12), about 81,000 thresholds
 POINTS = 24_001
+
+
+def curve_of(function: Callable[[Tensor], Tensor]) -> Surrogate:
+    """Returns our curve where it has the slopes of this function, which is faster, or borrows."""
+    borrowed = Borrowed(function)
+    height, u = borrowed.height, torch.linspace(-5, 5, 2001)
+    if not 1e-3 <= height <= 1e3:
+        return borrowed
+    slopes = borrowed.slope(u)
+    for curve in (
+        ATan(2 * height),
+        Sigmoid(4 * height),
+        Triangle(1 / height),
+        Rectangle(1 / height),
+        Gaussian(math.sqrt(2 * math.pi) * height),
+        StraightThrough(),
+    ):
+        if torch.allclose(curve.slope(u), slopes, rtol=1e-5, atol=1e-6 * height):
+            return curve
+    return borrowed
 
 
 @dataclass(frozen=True, eq=False)

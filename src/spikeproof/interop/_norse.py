@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from spikeproof.interop._borrowed import Borrowed
+from spikeproof.interop._borrowed import curve_of
 from spikeproof.interop._steps import Adapter, State
 from spikeproof.spiking import BPTT
 
@@ -81,7 +81,7 @@ class NorseNeurons(Adapter):
     """A module that takes and returns its state."""
 
     def __init__(self, theirs: nn.Module) -> None:
-        super().__init__(theirs, Dynamics(theirs), BPTT(Borrowed(partial(_fire, theirs))))
+        super().__init__(theirs, Dynamics(theirs), BPTT(curve_of(partial(_fire, theirs))))
 
     @override
     def forward(self, input_tensor: Tensor, state: Any = None) -> tuple[Tensor, Any]:

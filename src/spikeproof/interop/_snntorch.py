@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from spikeproof.interop._borrowed import Borrowed
+from spikeproof.interop._borrowed import curve_of
 from spikeproof.interop._steps import Adapter, State
 from spikeproof.spiking import BPTT
 
@@ -102,7 +102,7 @@ class SnnTorchNeurons(Adapter):
 
     def __init__(self, theirs: nn.Module) -> None:
         neurons = Dynamics(theirs)
-        rule = BPTT(Borrowed(partial(_fire, theirs)), detach_reset=neurons.delayed)
+        rule = BPTT(curve_of(partial(_fire, theirs)), detach_reset=neurons.delayed)
         super().__init__(theirs, neurons, rule)
 
     @override

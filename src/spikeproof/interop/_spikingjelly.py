@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from spikeproof.interop._borrowed import Borrowed
+from spikeproof.interop._borrowed import curve_of
 from spikeproof.interop._steps import Adapter, State
 from spikeproof.spiking import BPTT
 
@@ -106,7 +106,7 @@ class SpikingJellyNeurons(Adapter):
 
     def __init__(self, theirs: nn.Module) -> None:
         node: Any = theirs
-        fire = Borrowed(partial(_fire, node))
+        fire = curve_of(partial(_fire, node))
         super().__init__(theirs, Dynamics(theirs), BPTT(fire, detach_reset=node.detach_reset))
 
     @override
