@@ -78,7 +78,11 @@ def test_a_network_that_fails_by_itself_is_told_from_one_that_fails_with_ours():
         adopt(Two(), [torch.tensor(1.0).expand(3)])
     with pytest.raises(Refusal, match="with our neurons in it the network fails"):
         adopt(Peeks(), [samples()])
-    assert adopt_or_lend(Peeks(), [samples()]).adoption.own == ("first", "second")
+    told = adopt_or_lend(Peeks(), [samples()]).adoption
+    assert (told.own, told.samples) == (("first", "second"), 0)
+    assert "with our neurons in it the network fails" in told.refused
+    assert "could be proven" in told.kept["first"]
+    assert "logits" not in str(told)
 
 
 def test_no_samples_and_no_logits_are_no_proof():

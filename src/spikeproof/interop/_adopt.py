@@ -79,7 +79,7 @@ class Adoption:
             told += f"; {len(self.lent)} keep their own, seen through their surrogate attribute"
             told += f", {len(self.own)} with the gradient they have"
         same = "bit for bit" if self.apart == 0 else f"within {self.apart:.2g}"
-        told += f"; logits equal {same} on {self.samples} samples"
+        told += f"; logits equal {same} on {self.samples} samples" if self.samples else ""
         if self.leftover:
             told += f"; state is left over in {', '.join(self.leftover)}, and cleared at every call"
         return told
@@ -178,8 +178,9 @@ def adopt_or_lend(model: nn.Module, probes: Sequence[Tensor]) -> Adopted:
         return lend(model, probes, why=why)
     except Refusal:
         layers = _known(model)
-        adoption = Adoption(_frameworks(layers), own=tuple(layers), refused=why)
-        return Adopted(_copied(model), adoption)
+        kept = dict.fromkeys(layers, "nothing about it could be proven")
+        told = Adoption(_frameworks(layers), own=tuple(layers), refused=why, kept=kept)
+        return Adopted(_copied(model), told)
 
 
 def grouped(kept: Mapping[str, str]) -> str:
