@@ -39,6 +39,49 @@ class Bare(torch.nn.Module):
         return x.flatten(1)[:, :10].softmax(1)
 """
 
+THEIRS = """
+import torch
+from torch import nn
+
+class Fires(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u):
+        return (u >= 0).float()
+
+    @staticmethod
+    def backward(ctx, d):
+        return d
+
+class Mine(nn.Module):
+    off = 0.0
+
+    def forward(self, x):
+        return Fires.apply(x - 0.1)
+
+    def charge(self, current, state):
+        return current[0:] - 0.1 - self.off, (current,)
+
+    def reset(self, spikes, state):
+        return (state[0] - spikes,)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.neurons = Mine()
+        self.weight = nn.Parameter(torch.arange(640.0).view(64, 10).sin())
+
+    def forward(self, x):
+        return self.neurons((x.flatten(1) @ self.weight)[None]).mean(0)
+
+def same():
+    return Net()
+
+def other():
+    net = Net()
+    net.neurons.off = 0.5
+    return net
+"""
+
 SUITE = """
 name = "mine"
 
@@ -190,6 +233,26 @@ def test_a_network_without_a_gradient_says_so(run, here):
     assert "not run, the gradient of Deaf does not reach its input" in said
     assert "doubts: unreliable" in said
     assert "C6" in said
+
+
+def test_a_network_of_another_framework_is_adopted_and_the_record_says_so(run, here):
+    (here / "theirs.py").write_text(THEIRS)
+    words = ("--data", "digits", "--suite", "mine.toml", "--limit", 20, "--device", "cpu", "--out")
+    code, out, said = run("evaluate", "theirs:same", *words, here / "same")
+    assert code == 0, said
+    assert "Net: adopted 1 layer of neurons (by hand); logits equal bit for bit on 256" in out
+    record = read_record(here / "same" / "record.json")
+    assert record.model["name"] == "Net"
+    assert record.model["adopted"]["replaced"] == ["neurons"]
+    assert not record.steps[1].skipped
+    code, out, said = run("evaluate", "theirs:other", *words, here / "other")
+    assert code == 0, said
+    assert "adopted nothing (by hand)" in out
+    assert "layer neurons is the first to differ" in out
+    record = read_record(here / "other" / "record.json")
+    assert record.model["adopted"]["own"] == ["neurons"]
+    assert record.finding.status != "no evidence of masking"
+    assert "layer neurons is the first to differ" in " ".join(record.finding.reasons)
 
 
 def test_the_form_of_a_shard():

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -30,9 +31,11 @@ from spikeproof.evaluate import (
     evaluate,
     read_record,
 )
+from spikeproof.interop import adopt_or_lend, foreign
 from spikeproof.spiking import SpikingNetwork, keep_large_blocks
 
 SHOWN = 5  # reasons for doubt
+PROBED, SAMPLES = 256, 64  # on which an adopted network is compared, and in a batch
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,14 @@ def evaluate_command(
     met = read_threat(threat)
     chosen: str | Suite = read_suite(Path(suite)) if suite.endswith(".toml") else suite
     device, sources = pick_device(target.device), load_sources(target.transfer)
+    control = load_model(target.control) if target.control else None
     console.print(
         f"{dataset.name}: {conditions.limit or len(dataset.test)} of {len(dataset.test)} test "
         f"samples; {type(model).__name__} under {threat}; suite {suite}"
     )
+    model = adopted(model, dataset, console)
+    sources = {name: adopted(net, dataset, console) for name, net in sources.items()}
+    control = control and adopted(control, dataset, console)
     with _watched(console) as watch:
         record = evaluate(
             model.to(device),
@@ -75,7 +82,7 @@ def evaluate_command(
             out=out,
             conditions=conditions,
             transfer={name: network.to(device) for name, network in sources.items()},
-            control=load_model(target.control).to(device) if target.control else None,
+            control=control and control.to(device),
             watch=watch,
         )
     report(console, record, out)
@@ -94,6 +101,16 @@ def load_target(target: Target) -> tuple[nn.Module, Dataset]:
     model = load_model(target.model)
     steps = model.encode.T if isinstance(model, SpikingNetwork) else 4
     return model, _named(target, steps)
+
+
+def adopted(model: nn.Module, dataset: Dataset, console: Console) -> nn.Module:
+    """Returns the network with our neurons in the place of another framework's, and says so."""
+    if not foreign(model):
+        return model
+    some = torch.arange(min(PROBED, len(dataset.test))).split(SAMPLES)
+    network = adopt_or_lend(model, [dataset.test.batch(rows)[0] for rows in some])
+    console.print(f"{type(model).__name__}: {network.adoption}")
+    return network
 
 
 def load_model(name: str) -> nn.Module:

@@ -9,16 +9,25 @@ from spikeproof.evaluate._checks import decide, skip
 from spikeproof.evaluate._feasible import EVENTS
 from spikeproof.evaluate._intake import Manifest
 from spikeproof.evaluate._record import Check, Finding, Grade, StepRecord
+from spikeproof.interop import grouped
 
 OVERLAP = 0.01  # published sets share a few images between training and test
 
 
 def own_checks(
-    manifest: Manifest, threat: Mapping[str, Any], steps: Sequence[StepRecord], *, intact: bool
+    manifest: Manifest,
+    threat: Mapping[str, Any],
+    steps: Sequence[StepRecord],
+    *,
+    intact: bool,
+    adopted: Mapping[str, Any] | None = None,
 ) -> tuple[Check, ...]:
-    """Returns the checks of what the judge saw: budget, confirmation, gradients, events, data."""
+    """Returns the checks of what the judge saw: budget, confirmation, gradients, events, data.
+
+    ``adopted`` is what became of a network of another framework.
+    """
     outside = sum(sum(step.inadmissible) for step in steps)
-    skipped = [step.id for step in steps if step.skipped]
+    adopted = adopted or {}
     return (
         Check(
             "C4",
@@ -29,17 +38,37 @@ def own_checks(
             _where(steps, "inadmissible"),
         ),
         _confirmed(steps),
-        Check(
-            "C6",
-            "steps that found what they need, as a gradient that reaches the input",
-            len(skipped),
-            0,
-            "flag" if skipped else "pass",
-            f"not run: {', '.join(skipped)}" if skipped else "",
-        ),
+        _gradients(steps, adopted),
+        *_remembering(adopted.get("leftover", ())),
         _events(threat, steps),
         _data(manifest, intact=intact),
     )
+
+
+def _gradients(steps: Sequence[StepRecord], adopted: Mapping[str, Any]) -> Check:
+    skipped, kept = [step.id for step in steps if step.skipped], adopted.get("kept", {})
+    details = [
+        f"not run: {', '.join(skipped)}" if skipped else "",
+        f"neurons that stay as they are meet fewer gradients: {grouped(kept)}" if kept else "",
+        adopted.get("refused", ""),
+    ]
+    told = "; ".join(detail for detail in details if detail)
+    return Check(
+        "C6",
+        "steps that found what they need, as a gradient that reaches the input",
+        len(skipped) + len(kept),
+        0,
+        "flag" if told else "pass",
+        told,
+    )
+
+
+def _remembering(layers: Sequence[str]) -> tuple[Check, ...]:
+    if not layers:
+        return ()
+    detail = "as given, the network began a call where the last one had ended, in layers "
+    detail += f"{', '.join(layers)}; every call was begun at rest here"
+    return (Check("C2", "state leakage", len(layers), 0, "flag", detail),)
 
 
 def _confirmed(steps: Sequence[StepRecord]) -> Check:

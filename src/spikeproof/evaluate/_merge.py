@@ -52,7 +52,8 @@ def merge(records: Sequence[Record]) -> Record:
 
 def concluded(record: Record, data: Sequence[Check] = (), *, intact: bool = True) -> Record:
     """Returns a record with the checks that its bits and measurements give, and the finding."""
-    own = own_checks(record.data, record.threat, record.steps, intact=intact)
+    adopted = record.model.get("adopted")
+    own = own_checks(record.data, record.threat, record.steps, intact=intact, adopted=adopted)
     checks = worst_of(own, data, read_checks(record), record.measured)
     return replace(record, checks=checks, finding=conclude(checks, record.steps))
 

@@ -1,0 +1,14 @@
+"""Networks of other frameworks: adopted, with our neurons in the place of theirs."""
+
+from spikeproof.interop._adopt import (
+    Adopted,
+    Adoption,
+    adopt,
+    adopt_or_lend,
+    foreign,
+    grouped,
+    lend,
+)
+from spikeproof.interop._steps import Neuron
+
+__all__ = ["Adopted", "Adoption", "Neuron", "adopt", "adopt_or_lend", "foreign", "grouped", "lend"]
