@@ -94,6 +94,82 @@ def test_every_step_of_standard_that_follows_gradients_has_a_counterpart():
     assert without == ["S1-random"]
 
 
+def test_the_front_holds_what_no_other_dominates():
+    nets = importlib.import_module("benchmarks._nets")
+    draw = torch.Generator().manual_seed(0)
+    drawn = torch.randint(5, (40, 2), generator=draw).tolist()
+    points = {str(number): (float(a), float(b)) for number, (a, b) in enumerate(drawn)}
+    edge = [points[name] for name in nets.front(points)]
+    for point in points.values():
+        beaten = any(a >= point[0] and b >= point[1] and (a, b) != point for a, b in edge)
+        assert beaten != (point in edge)
+    assert edge == sorted(edge)
+    assert [b for _, b in edge] == sorted((b for _, b in edge), reverse=True)
+    assert not nets.dominates((1.0, 1.0), (1.0, 1.0))
+
+
+def test_networks_are_paired_seed_by_seed_and_sample_by_sample():
+    nets = importlib.import_module("benchmarks._nets")
+    assert nets.discordant(["1100", "1010"], ["0110", "0010"]) == (2, 1)
+    assert nets.paired(["11111"], ["00000"]) == 0.0625
+    with pytest.raises(ValueError, match="shorter"):
+        nets.paired(["11"], ["1"])
+
+
+def test_a_record_is_kept_under_its_own_promise_only(tmp_path):
+    nets = importlib.import_module("benchmarks._nets")
+    path = tmp_path / "record.json"
+    assert not nets.kept(path, {"samples": 2})
+    path.write_text('{"samples": 2, "clean": 0.5}')
+    assert nets.kept(path, {"samples": 2})
+    assert not nets.kept(path, {"samples": 3})
+    assert not nets.kept(path, {"samples": 2, "threat": {"eps": 0.1}})
+
+
+def test_what_was_made_of_a_network_is_not_made_again(tmp_path):
+    pooling = importlib.import_module("benchmarks.pooling")
+    made = iter(({"found": 1}, {"found": 2}))
+    for _ in range(2):
+        assert pooling.once(tmp_path / "piece.json", lambda: next(made)) == {"found": 1}
+    assert pooling.left([True, True, False], [True, False, False]) == "010"
+
+
+def test_poolings_differ_in_nothing_else():
+    pooling = importlib.import_module("benchmarks.pooling")
+    one, other = (pooling.promise(pool, 1) for pool in pooling.POOLS)
+    assert (one["recipe"]["model"].pop("pool"), other["recipe"]["model"].pop("pool")) == (
+        "max",
+        "avg",
+    )
+    assert one == other != pooling.promise("avg", 2)
+
+
+def test_settings_of_the_frontier_are_those_that_they_are_called():
+    frontier = importlib.import_module("benchmarks.frontier")
+    every = frontier.nets()
+    assert len({frontier.place(name, 0) for name in every}) == len(every)
+    recipes = {name: frontier.promise(net, 0)["recipe"] for name, net in every.items()}
+    assert len({json.dumps(recipe) for recipe in recipes.values()}) == len(every)
+    assert not recipes["natural"]["penalties"]
+    assert recipes["AT 0.15, SR 0.01"]["objective"]["threat"]["eps"] == 0.15
+    assert recipes["AT 0.15, SR 0.01"]["penalties"][0]["lamb"] == 0.01
+    quarter = recipes["A: AT 2/255, SR 0.1"]
+    assert quarter["objective"]["threat"]["eps"] == frontier.EPS / 4
+    assert quarter["penalties"][0] | {"lamb": 0.1, "h": 0.01} == quarter["penalties"][0]
+    assert recipes["RAT 2/255"]["objective"]["search"]["step_size"] == frontier.EPS / 8
+
+
+def test_one_net_beside_another_is_told_with_its_p_values():
+    versus = importlib.import_module("benchmarks.frontier").versus
+    one = {"clean": 1.0, "standard": 0.6, "right": "11111", "stands": "11100"}
+    other = {"clean": 0.8, "standard": 0.0, "right": "01111", "stands": "00000"}
+    found = versus(one, other)
+    assert found["dominates"]
+    assert found["clean"] == {"difference": pytest.approx(0.2), "p": 1.0}
+    assert found["standard"] == {"difference": 0.6, "p": 0.25}
+    assert not versus(other, one)["dominates"]
+
+
 @pytest.mark.slow  # a process for each row
 @pytest.mark.parametrize(
     ("name", "options", "ratio"),
@@ -166,6 +242,16 @@ def test_a_worse_or_lost_ratio_fails_by_name(tmp_path):
     refused = compared(old, other)
     assert refused.returncode == 2
     assert "threads: 2 before, 4 now" in refused.stderr
+
+
+def test_the_tables_of_pooling_and_frontier_are_those_of_their_records():
+    figures, pages = (importlib.import_module(f"benchmarks.{n}") for n in ("figures", "pages"))
+    page = figures.PAGE.read_text()
+    texts = figures.parts()
+    assert {"pooling answer", "pooling", "frontier answer", "frontier"} <= texts.keys()
+    assert pages.filled(page, texts) == page
+    for name, text in texts.items():
+        assert f"<!-- {name} -->\n{text}\n<!-- end -->" in page, name
 
 
 def test_the_tables_of_the_page_are_those_of_the_records():

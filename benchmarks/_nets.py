@@ -1,0 +1,64 @@
+"""Networks that tables are made of: trained once, judged once, compared sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from spikeproof import records
+from spikeproof.catalogue import Recipe, load_network, read_data
+from spikeproof.cli._train import train
+from spikeproof.data import Dataset
+from spikeproof.spiking import SpikingNetwork
+from spikeproof.statistics import mcnemar
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+Values = dict[str, Any]
+Point = tuple[float, float]
+
+
+def kept(path: Path, promised: Values) -> bool:
+    """Returns whether the record lies there already, as it would be made now."""
+    with suppress(FileNotFoundError):
+        there = records.read_json(path)
+        return not [*records.differences({key: there.get(key) for key in promised}, promised)]
+    return False
+
+
+def fitted(recipe: Recipe, run: Path, root: Path) -> tuple[SpikingNetwork, Dataset, float]:
+    """Returns the trained network, its data and the minutes; a killed training goes on."""
+    record = run / "record.json"
+    if not record.exists():
+        train(recipe, run, root, device="cpu", resume=run.exists())
+    minutes = records.read_json(record)["result"]["minutes_of_training"]
+    return load_network(run), read_data(recipe, root), minutes
+
+
+def dominates(one: Point, other: Point) -> bool:
+    """Returns whether one point is nowhere worse than another and somewhere better."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def front(points: dict[str, Point]) -> tuple[str, ...]:
+    """Returns the names of the points that no other dominates, from the left to the right."""
+    best = (n for n, p in points.items() if not any(dominates(q, p) for q in points.values()))
+    return tuple(sorted(best, key=points.__getitem__))
+
+
+def discordant(one: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
+    """Returns how often one has a sample that the other lacks, and the reverse, over all seeds."""
+    pairs = [*_pairs(one, other)]
+    return sum(a > b for a, b in pairs), sum(b > a for a, b in pairs)
+
+
+def paired(one: Sequence[str], other: Sequence[str]) -> float:
+    """Returns the exact p-value of both being equally good, seed by seed, sample by sample."""
+    return mcnemar(*discordant(one, other))
+
+
+def _pairs(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for a, b in zip(one, other, strict=True):
+        yield from zip(a, b, strict=True)
