@@ -13,6 +13,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("steps", "linear_cost", "judge_speed", "compare", "neurons", "gpu", "runtime", "memory")
+OURS += ("pooling", "frontier", "figures")
 PEERS = ("spikingjelly", "snntorch", "norse", "torchattacks", "pyautoattack")
 
 
