@@ -114,7 +114,7 @@ def judged(recipe: Recipe, root: Path, run: Path) -> Values:
     """
     model, data, minutes = fitted(recipe, run, root)
     out, threat = run / "standard", Linf(EPS)
-    how = Conditions(SAMPLES, resume=out.exists(), keep_adversarials=False)
+    how = Conditions(SAMPLES, batch=SAMPLES, resume=out.exists(), keep_adversarials=False)
     named = named_suite("standard", threat, len(data.classes), data.shape)
     suite = Suite("standard-images", tuple(step for step in named.steps if step.counts))
     found = evaluate(model, data, threat, suite, out=out, conditions=how, checks=())
@@ -132,9 +132,9 @@ def judged(recipe: Recipe, root: Path, run: Path) -> Values:
 
 def place(name: str, seed: int) -> Path:
     """Returns where the record of a net lies: among defences, if they have it, or here."""
-    net = nets()[name]
-    shared = SHARED / f"digits-{net.row}-{seed}.json"
-    if net.row and kept(shared, promise(net, seed)):
+    row = nets()[name].row
+    shared = SHARED / f"digits-{row}-{seed}.json"
+    if row and shared.exists():
         return shared
     plain = name.lower().replace("/255", "-of-255").replace(":", "").replace(",", "")
     return OWN / f"{plain.replace(' ', '-')}-{seed}.json"
@@ -146,7 +146,7 @@ def make(names: Iterable[str], seeds: int, root: Path, work: Path) -> None:
     for seed in range(seeds):
         for name in names:
             path, promised = place(name, seed), promise(every[name], seed)
-            if not kept(path, promised):
+            if path.parent == OWN and not kept(path, promised):
                 found = judged(recipe_of(every[name], seed), root, work / path.stem)
                 said = {"schema": records.SCHEMA, "kind": "frontier", "net": name, "seed": seed}
                 records.write_json(path, said | promised | found)
