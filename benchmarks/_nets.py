@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeproof import records
-from spikeproof.catalogue import Recipe, load_network, read_data
+from spikeproof.catalogue import Recipe, from_values, load_network, read_data, to_values
 from spikeproof.cli._train import train
 from spikeproof.data import Dataset
 from spikeproof.spiking import SpikingNetwork
@@ -24,8 +24,16 @@ def kept(path: Path, promised: Values) -> bool:
     """Returns whether the record lies there already, as it would be made now."""
     with suppress(FileNotFoundError):
         there = records.read_json(path)
-        return not [*records.differences({key: there.get(key) for key in promised}, promised)]
+        others = {key: there.get(key) for key in promised if key != "recipe"}
+        same = {key: value for key, value in promised.items() if key != "recipe"}
+        return not [*records.differences(others, same)] and meant(there, promised)
     return False
+
+
+def meant(there: Values, promised: Values) -> bool:
+    """Returns whether two records are of one recipe; what one does not know has its default."""
+    one, other = (from_values(Recipe, values["recipe"], "recipe") for values in (there, promised))
+    return one == other
 
 
 def fitted(recipe: Recipe, run: Path, root: Path) -> tuple[SpikingNetwork, Dataset, float]:
@@ -33,8 +41,10 @@ def fitted(recipe: Recipe, run: Path, root: Path) -> tuple[SpikingNetwork, Datas
     record = run / "record.json"
     if not record.exists():
         train(recipe, run, root, device="cpu", resume=run.exists())
-    minutes = records.read_json(record)["result"]["minutes_of_training"]
-    return load_network(run), read_data(recipe, root), minutes
+    there = records.read_json(record)
+    if not meant(there, {"recipe": to_values(recipe)}):
+        raise SystemExit(f"{run} was trained by another recipe; remove it to train anew")
+    return load_network(run), read_data(recipe, root), there["result"]["minutes_of_training"]
 
 
 def dominates(one: Point, other: Point) -> bool:

@@ -12,18 +12,17 @@ import argparse
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks._nets import fitted, kept
 
 from spikeproof import records
 from spikeproof.attacks import Linf
-from spikeproof.catalogue import Recipe, load_network, read_data, read_recipe, to_values
-from spikeproof.cli._train import train
+from spikeproof.catalogue import Recipe, read_recipe, to_values
 from spikeproof.data import Dataset
 from spikeproof.evaluate import Conditions, Record, evaluate, trail, vulnerability
 from spikeproof.spiking import SpikingNetwork, keep_large_blocks, recorded
@@ -84,21 +83,14 @@ def promise(name: str, defence: str, seed: int) -> Values:
 
 def made(path: Path, promised: Values) -> bool:
     """Returns whether the row lies there already, as it would be made now."""
-    with suppress(FileNotFoundError):
-        there = records.read_json(path)
-        same = not [*records.differences({key: there[key] for key in promised}, promised)]
-        return same and "probability" in there
-    return False
+    return kept(path, promised) and "probability" in records.read_json(path)
 
 
 def row(name: str, defence: str, seed: int, root: Path, work: Path) -> Values:
     """Returns a row; what ``work`` holds of it is not made again."""
-    field, recipe = FIELDS[name], recipe_of(name, defence, seed)
-    run = work / f"{name}-{defence}-{seed}"
-    trained = run / "record.json"
-    if not trained.exists():
-        train(recipe, run, root, device="cpu", resume=run.exists())
-    model, data, threat = load_network(run), read_data(recipe, root), Linf(field.eps)
+    field, run = FIELDS[name], work / f"{name}-{defence}-{seed}"
+    model, data, minutes = fitted(recipe_of(name, defence, seed), run, root)
+    threat = Linf(field.eps)
     judged = {}
     for suite in ("standard", "ensemble19"):
         out = run / suite
@@ -121,7 +113,7 @@ def row(name: str, defence: str, seed: int, root: Path, work: Path) -> Values:
         "right": bits(standard.clean),
         **explained(model, data, standard.data.indices[:EXPLAINED], field.eps),
         "minutes": {
-            "training": records.read_json(trained)["result"]["minutes_of_training"],
+            "training": minutes,
             **{n: round(sum(seconds(r)) / 60, 2) for n, r in judged.items()},
         },
         "environment": records.environment() | {"threads": torch.get_num_threads()},

@@ -136,7 +136,7 @@ def frontier(found: dict[str, Values]) -> str:
     """Returns all nets, the most robust first; those on the front are bold."""
     every = settings()
     edge = front({name: point(row) for name, row in found.items()})
-    rows = [["net", "family", "clean", "PGD-10", "`standard`", "training, minutes"]]
+    rows = [["net", "family", "clean", "PGD-10", "`standard`"]]
     for name, row in sorted(found.items(), key=lambda one: -one[1]["standard"]):
         low, high = row["interval"]
         rows.append(
@@ -146,7 +146,6 @@ def frontier(found: dict[str, Values]) -> str:
                 f"{100 * row['clean']:.1f}",
                 f"{100 * row['pgd-10']:.1f}",
                 f"{100 * row['standard']:.1f} ({100 * low:.1f} to {100 * high:.1f})",
-                f"{row['minutes']['training']:.1f}",
             ]
         )
     return table(rows)

@@ -1,7 +1,8 @@
 """Draws the tables of docs/findings.md from the rows of `defences`: python -m benchmarks.findings.
 
-A figure is the mean over seeds. Its interval, 95 %, draws seeds and samples anew at once, since
-all seeds meet the same samples; with one seed it speaks of that network alone.
+A figure is the mean over seeds. Its interval, 95 %, draws samples anew, and from three seeds on
+seeds at once, since all seeds meet the same samples; two seeds do not tell how seeds differ, so
+with fewer than three it speaks of these networks alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from spikeproof import records, seeding
 COSTS = TIMED / "training-costs-cpu.json"
 PAGE = DOCS / "findings.md"
 DRAWS = 4000
+FEWEST = 3  # seeds that are drawn anew
+RHOS = ("rand", "adv")
 HEAD = (
     "defence",
     "seeds",
@@ -31,8 +34,10 @@ HEAD = (
     "over natural",
     "masking gap",
     "gradient l1",
+    "zeros",
     "spread",
-    "adv / rand",
+    "rand",
+    "adv",
     "firing",
     "training",
 )
@@ -58,6 +63,8 @@ def interval(values: Tensor) -> tuple[float, float]:
     draw = seeding.generator(0, "interval")
     seeds, samples = values.shape
     picked = torch.randint(seeds, (DRAWS, seeds), generator=draw)
+    if seeds < FEWEST:
+        picked = torch.arange(seeds).expand(DRAWS, -1)
     weights = torch.zeros(DRAWS, samples, dtype=torch.float64)
     places = torch.randint(samples, (DRAWS, samples), generator=draw)
     weights.scatter_add_(1, places, torch.ones_like(weights))
@@ -81,10 +88,10 @@ def cells(
     a, b = ([r for r in of if r["seed"] in both] for of in (rows, natural))
     yield points(stands(a) - stands(b), sign=True) if both and rows is not natural else ""
     yield f"{100 * mean([r['masking_gap'] for r in rows]):.1f}"
-    adv, rand = (mean([r["probability"][key] for r in rows]) for key in ("adv", "rand"))
     yield f"{mean([r['probability']['l1'] for r in rows]):.2f}"
+    yield f"{100 * mean([r['gradient']['zeros'] for r in rows]):.1f}"
     yield f"{100 * mean([r['probability']['spread'] for r in rows]):.0f}"
-    yield f"{adv / rand:.0f}"
+    yield from (f"{1000 * mean([r['probability'][key] for r in rows]):.1f}" for key in RHOS)
     yield f"{100 * mean([r['firing_rate'] for r in rows]):.1f}"
     yield f"{1 / cost:.1f}" if cost else ""
 

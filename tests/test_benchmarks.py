@@ -280,8 +280,9 @@ def test_an_interval_draws_seeds_and_samples():
     low, high = interval(coins)  # equal seeds: the binomial's interval
     assert low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.004)
     assert high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.004)
-    seeds = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, 400)
+    seeds = torch.tensor([[0.0], [0.0], [1.0]], dtype=torch.float64).expand(3, 400)
     assert interval(seeds) == (0, 1)  # seeds that disagree: nothing is known
+    assert interval(seeds[1:]) == (0.5, 0.5)  # two say nothing of a third
 
 
 def test_cells_compare_the_seeds_that_both_have():
@@ -290,7 +291,8 @@ def test_cells_compare_the_seeds_that_both_have():
     def row(seed, stands):
         whole = {"seed": seed, "stands": stands, "stands_ensemble19": "11", "clean": 1.0}
         whole |= {"pgd-10": 1.0, "masking_gap": 0.5, "firing_rate": 0.1}
-        whole |= {"probability": {"l1": 2.0, "spread": 0.25, "adv": 6.0, "rand": 2.0}}
+        whole |= {"probability": {"l1": 2.0, "spread": 0.25, "adv": 0.6, "rand": 0.02}}
+        whole["gradient"] = {"zeros": 0.5}
         return whole
 
     natural = [row(0, "00"), row(1, "11")]
@@ -298,8 +300,8 @@ def test_cells_compare_the_seeds_that_both_have():
         zip(findings.HEAD, findings.cells("sr", [row(0, "11")], natural, 0.25), strict=True)
     )
     assert cells["over natural"] == "+100.0 (+100.0 to +100.0)"
-    found = [cells[key] for key in ("seeds", "training", "spread", "adv / rand")]
-    assert found == ["1", "4.0", "25", "3"]
+    found = [cells[key] for key in ("seeds", "training", "zeros", "spread", "rand", "adv")]
+    assert found == ["1", "4.0", "50.0", "25", "20.0", "600.0"]
     own = [*findings.cells("natural-average", natural, natural, None)]
     assert own[findings.HEAD.index("over natural")] == ""
     assert own[findings.HEAD.index("`standard`")].startswith("50.0 (")

@@ -196,6 +196,23 @@ def test_a_recipe_is_laid_over_its_base(recipe, tmp_path):
     assert read.network == below.network
 
 
+def test_a_kind_that_a_base_leaves_to_the_default_keeps_its_table(recipe, tmp_path):
+    recipe.write_text(TEXT + "[network.neuron]\ntau = 0.25\n")
+    path = tmp_path / "own.toml"
+    path.write_text('base = "a.toml"\n[network.neuron]\nkind = "lif"\ntheta = 0.5\n')
+    neuron = read_recipe(path).network.neuron
+    assert (neuron.tau, neuron.theta) == (0.25, 0.5)
+
+
+def test_a_long_row_of_bases_is_refused(tmp_path):
+    for place in range(12):
+        (tmp_path / f"{place}.toml").write_text(f'base = "{place + 1}.toml"\n')
+    (tmp_path / "12.toml").write_text(TEXT)
+    with pytest.raises(Refusal, match="the 8th in a row"):
+        read_recipe(tmp_path / "0.toml")
+    read_recipe(tmp_path / "6.toml")
+
+
 def test_a_table_of_the_same_kind_is_completed(recipe, tmp_path):
     path = tmp_path / "own.toml"
     path.write_text('base = "a.toml"\n[train.optimizer]\nweight_decay = 0.1\n')
@@ -208,9 +225,10 @@ def test_a_table_of_the_same_kind_is_completed(recipe, tmp_path):
     [
         ('"none.toml"', "base = 'none.toml'; a base is the path of another recipe"),
         ("3", "base = 3; a base is the path"),
+        (f'"{"a" * 5000}"', "a base is the path"),
         ('"."', "a base is the path"),
-        ('"own.toml"', "which is based on it; bases end somewhere"),
-        ('"other.toml"', "which is based on it; bases end somewhere"),
+        ('"own.toml"', "which is based on it or the 8th in a row; bases end soon"),
+        ('"other.toml"', "which is based on it or the 8th in a row; bases end soon"),
     ],
 )
 def test_a_base_that_is_none_is_refused(recipe, tmp_path, base, sentence):

@@ -27,6 +27,7 @@ from spikeproof.spiking import (
     _memory,
     _neurons,
     drawing_from,
+    kernel,
     over_time,
     recomputed,
     recorded,
@@ -180,6 +181,7 @@ def test_statistics_that_a_hook_chose_are_chosen_again():
     def take(module, _):
         module.running_mean, module.running_var = (one.clone() for one in chosen)
 
+    vars(take)["statistics_only"] = True
     found = []
     for view in (model, recomputed(model)):
         inner = norms(view)[0].eval()
@@ -194,6 +196,49 @@ def test_statistics_that_a_hook_chose_are_chosen_again():
         assert inner.running_mean is kept[0]
     assert norm.num_batches_tracked == 0
     assert same(*map(list, found))
+
+
+def test_other_hooks_on_norms_see_a_pass_once():
+    model, x = build(*CASES["cnn"], seed=1).eval(), batch(SMALL)
+    calls = []
+    norms(model)[0].register_forward_pre_hook(lambda _, given: calls.append(1) or 3 * given[0])
+    found = [
+        torch.autograd.grad(view(x).square().sum(), list(view.parameters()))
+        for view in (model, recomputed(model))
+    ]
+    assert len(calls) == 2
+    assert same(*map(list, found))
+
+
+class Scaled(nn.Sequential):
+    """Layers in a row whose own forward does more than run them."""
+
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+def test_a_row_with_a_forward_of_its_own_is_refused():
+    model = build(*CASES["cnn"], seed=1)
+    model.layers = Scaled(*model.layers)
+    with pytest.raises(Refusal, match="the layers are a Scaled"):
+        recomputed(model)(batch(SMALL))
+
+
+class Blurred(nn.Module):
+    """Draws from torch's own generator, as no layer of torch.nn tells."""
+
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5)
+
+
+def test_noise_and_kernel_are_those_of_the_first_run():
+    model, x, found = build(*CASES["cnn"], seed=1), batch(SMALL), []
+    model.layers.insert(4, Blurred())
+    for view in (model, recomputed(model)):
+        with isolated(3, "noise"), kernel("reference"):
+            loss = view.train()(x).square().sum()
+        found.append(list(torch.autograd.grad(loss, list(view.parameters()))))
+    assert same(*found)
 
 
 def test_half_precision_and_dropout_give_the_same_twice():

@@ -29,6 +29,8 @@ from spikeproof.spiking import (
 )
 from spikeproof.training import SPEC, CrossEntropy, Objective, Penalty, Plan, load_weights
 
+LONGEST, DEEPEST = 1024, 8  # path of a base, and bases in a row
+
 
 @dataclass(frozen=True)
 class Source:
@@ -257,16 +259,16 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
-    if not isinstance(base, str) or not (path.parent / base).is_file():
+    if not isinstance(base, str) or len(base) > LONGEST or not (path.parent / base).is_file():
         raise Refusal(
             f"{path} has base = {short(base)}; a base is the path of another recipe, seen from "
             "this one; correct it or write the whole recipe"
         )
     seen = (*above, path.resolve())
-    if (path.parent / base).resolve() in seen:
+    if (path.parent / base).resolve() in seen or len(seen) > DEEPEST:
         raise Refusal(
-            f"{path} has base = {short(base)}, which is based on it; bases end somewhere; "
-            "write one of them whole"
+            f"{path} has base = {short(base)}, which is based on it or the {DEEPEST}th in a row; "
+            "bases end soon; write one of them whole"
         )
     return _over(_with_bases(path.parent / base, seen), values)
 
@@ -279,7 +281,7 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if (
             isinstance(old, dict)
             and isinstance(value, dict)
-            and value.get("kind", old.get("kind")) == old.get("kind")
+            and old.get("kind", value.get("kind")) == value.get("kind", old.get("kind"))
         ):
             out[key] = _over(old, value)
         else:

@@ -22,7 +22,7 @@ from spikeproof.spiking._reference import How
 from spikeproof.spiking._rules import BPTT, Memory, Rule
 
 KERNELS = ("auto", "reference")
-_chosen = [os.environ.get("SPIKEPROOF_KERNEL", "auto")]
+CHOSEN = [os.environ.get("SPIKEPROOF_KERNEL", "auto")]
 
 
 def integrate_and_fire(  # noqa: PLR0913  what a layer of neurons is told
@@ -70,13 +70,13 @@ def kernel(name: str) -> Iterator[None]:
 
     The environment variable SPIKEPROOF_KERNEL says the same for a whole process.
     """
-    before = _chosen[0]
-    _chosen[0] = name
+    before = CHOSEN[0]
+    CHOSEN[0] = name
     try:
         _plain()
         yield
     finally:
-        _chosen[0] = before
+        CHOSEN[0] = before
 
 
 def kernel_in_use(device: str = "cpu") -> str:
@@ -90,12 +90,12 @@ def kernel_in_use(device: str = "cpu") -> str:
 
 
 def _plain() -> bool:
-    if _chosen[0] not in KERNELS:
+    if CHOSEN[0] not in KERNELS:
         raise Refusal(
-            f"the kernel is {short(_chosen[0])}; it is one of {', '.join(KERNELS)}; take auto "
+            f"the kernel is {short(CHOSEN[0])}; it is one of {', '.join(KERNELS)}; take auto "
             "(SPIKEPROOF_KERNEL may have named it)"
         )
-    return _chosen[0] == "reference"
+    return CHOSEN[0] == "reference"
 
 
 def _triton_serves(device: str) -> bool:

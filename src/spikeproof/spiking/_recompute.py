@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from spikeproof.errors import Refusal
 from spikeproof.spiking._gates import Gate
+from spikeproof.spiking._kernels import CHOSEN, kernel
 from spikeproof.spiking._neurons import Spiking
 
 Kept = list[tuple[dict[str, Any], dict[str, Any]]]  # attributes, and what they were
@@ -39,7 +39,7 @@ def run_in_blocks(layers: nn.Module, x: Tensor) -> Tensor:
 
 def blocks_of(layers: nn.Module) -> list[nn.Sequential]:
     """Returns the layers as blocks, each of which begins at a layer with weights."""
-    if not isinstance(layers, nn.Sequential):
+    if not isinstance(layers, nn.Sequential) or type(layers).forward is not nn.Sequential.forward:
         raise Refusal(
             f"the layers are a {type(layers).__name__}; blocks to compute again are cut from an "
             "nn.Sequential, whose order is known; make the layers one, or leave recompute out"
@@ -53,15 +53,15 @@ def blocks_of(layers: nn.Module) -> list[nn.Sequential]:
 
 
 def _is_kept(block: nn.Module) -> bool:
-    """Returns whether a block has no neurons, or somebody watches it, who is to see it run once.
-
-    Hooks on norms choose statistics, which are brought back.
-    """
+    """Returns whether a block has no neurons, or somebody watches it, who is to see it run once."""
     parts = list(block.modules())
-    if not any(isinstance(part, Spiking) for part in parts):
-        return True
-    others = (part for part in parts if not isinstance(part, _NormBase))
-    return any(part._forward_hooks or part._forward_pre_hooks for part in others)
+    return not any(isinstance(part, Spiking) for part in parts) or any(map(_is_watched, parts))
+
+
+def _is_watched(part: nn.Module) -> bool:
+    hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
+    # Hooks that only choose a norm's statistics are left out: these are brought back.
+    return any(not getattr(hook, "statistics_only", False) for hook in hooks)
 
 
 def _run_again_later(block: nn.Sequential, x: Tensor) -> Tensor:
@@ -74,12 +74,13 @@ def _run_again_later(block: nn.Sequential, x: Tensor) -> Tensor:
     }
     kept = _attributes(parts)
     states = [(g, g.get_state()) for g in _generators(parts)]
+    name_of_kernel = CHOSEN[0]
     out: Any = checkpoint(
         block,
         x,
         use_reentrant=False,
-        preserve_rng_state=any(isinstance(part, _DropoutNd) for part in parts),
-        context_fn=lambda: (nullcontext(), _AsItWas(kept, states, fixed)),
+        preserve_rng_state=block.training,  # a layer may draw from torch's own generator
+        context_fn=lambda: (nullcontext(), _AsItWas(kept, states, fixed, name_of_kernel)),
     )
     for name, (tensor, version) in fixed.items():
         if tensor._version != version:
@@ -121,6 +122,7 @@ class _AsItWas:
     kept: Kept
     states: list[tuple[torch.Generator, Tensor]]
     fixed: Mapping[str, tuple[Tensor, int]]
+    kernel: str
     back: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> None:
@@ -129,6 +131,7 @@ class _AsItWas:
                 raise RuntimeError(
                     f"{name}, which a backward pass needs, was modified by an inplace operation"
                 )
+        self.back.enter_context(kernel(self.kernel))
         for generator, state in self.states:
             self.back.callback(generator.set_state, generator.get_state())
             generator.set_state(state)

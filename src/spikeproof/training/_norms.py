@@ -43,6 +43,7 @@ def statistics_of_first_pass(model: nn.Module) -> Iterator[Again]:
             if isinstance(norm, _BatchNorm):
                 norm.running_mean, norm.running_var = next(left[norm])
 
+        vars(take)["statistics_only"] = True
         with ExitStack() as hooks:
             for norm in norms:
                 hooks.callback(norm.register_forward_pre_hook(take).remove)
@@ -54,6 +55,7 @@ def statistics_of_first_pass(model: nn.Module) -> Iterator[Again]:
                     norm.running_mean, norm.running_var = mean, var
                     norm.train()
 
+    vars(note)["statistics_only"] = True  # for `recomputed`
     with ExitStack() as hooks:
         for norm in norms:
             hooks.callback(norm.register_forward_pre_hook(note).remove)
