@@ -24,16 +24,17 @@ def kept(path: Path, promised: Values) -> bool:
     """Returns whether the record lies there already, as it would be made now."""
     with suppress(FileNotFoundError):
         there = records.read_json(path)
-        others = {key: there.get(key) for key in promised if key != "recipe"}
-        same = {key: value for key, value in promised.items() if key != "recipe"}
-        return not [*records.differences(others, same)] and meant(there, promised)
+        plain = [key for key in promised if key != "recipe"]
+        now, then = ({key: of.get(key) for key in plain} for of in (promised, there))
+        return not [*records.differences(then, now)] and meant(there, promised)
     return False
 
 
 def meant(there: Values, promised: Values) -> bool:
     """Returns whether two records are of one recipe; what one does not know has its default."""
-    one, other = (from_values(Recipe, values["recipe"], "recipe") for values in (there, promised))
-    return one == other
+    told = [values["recipe"] for values in (there, promised) if "recipe" in values]
+    known = [from_values(Recipe, values, "recipe") for values in told]
+    return len(known) != 1 and known[:1] == known[1:]
 
 
 def fitted(recipe: Recipe, run: Path, root: Path) -> tuple[SpikingNetwork, Dataset, float]:
