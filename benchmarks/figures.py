@@ -129,7 +129,7 @@ def shipped(found: dict[str, Values]) -> list[str]:
 
 def best(found: dict[str, Values]) -> str:
     """Returns which of our shipped recipes stands best, on the samples of the judge."""
-    return max(shipped(found), key=lambda name: found[name]["standard"])
+    return max(shipped(found), key=lambda name: (found[name]["standard"], found[name]["clean"]))
 
 
 def frontier(found: dict[str, Values]) -> str:
@@ -176,8 +176,12 @@ def verdict(found: dict[str, Values]) -> str:
     }
     beaten = [name for name, one in papers.items() if one["dominates"]]
     other = [name for name in papers if name not in beaten]
-    text = f"**Of the shipped recipes, `{ours}` has the best worst case; of the papers' settings "
-    text += f"it dominates {listed(beaten)}"
+    level = found[ours]["standard"]
+    ties = [name for name in shipped(found) if found[name]["standard"] == level]
+    has = f"{listed(ties)} have" if len(ties) > 1 else f"`{ours}` has"
+    it = f"`{ours}`, the best of them on clean images," if len(ties) > 1 else "it"
+    text = f"**Of the shipped recipes, {has} the best worst case; of the papers' settings "
+    text += f"{it} dominates {listed(beaten)}"
     for name in other:
         clean, worst = (papers[name][key] for key in ("clean", "standard"))
         text += (

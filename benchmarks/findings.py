@@ -8,12 +8,13 @@ with fewer than three it speaks of these networks alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
 from benchmarks._timing import RESULTS as TIMED
 from benchmarks.costs import NATURAL
-from benchmarks.defences import DEFENCES, FIELDS, RESULTS, Values, mean
+from benchmarks.defences import DEFENCES, FIELDS, RESULTS, Values, made, mean, promise
 from benchmarks.pages import DOCS, filled, table
 from torch import Tensor
 
@@ -44,13 +45,13 @@ HEAD = (
 
 
 def judged(name: str, folder: Path = RESULTS) -> dict[str, list[Values]]:
-    """Returns the rows of a set, those of a defence in the order of their seeds."""
-    every = {
-        defence: [folder / f"{name}-{defence}-{seed}.json" for seed in range(FIELDS[name].seeds)]
-        for defence in DEFENCES
-    }
-    found = {n: [records.read_json(p) for p in paths if p.exists()] for n, paths in every.items()}
-    return {n: rows for n, rows in found.items() if rows}
+    """Returns the rows of a set as they would be made now, by defence, in the order of seeds."""
+    found: dict[str, list[Values]] = {}
+    for defence, seed in product(DEFENCES, range(FIELDS[name].seeds)):
+        path = folder / f"{name}-{defence}-{seed}.json"
+        if made(path, promise(name, defence, seed)):
+            found.setdefault(defence, []).append(records.read_json(path))
+    return found
 
 
 def stands(rows: list[Values], key: str = "stands") -> Tensor:

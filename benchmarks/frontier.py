@@ -156,9 +156,13 @@ def make(names: Iterable[str], seeds: int, root: Path, work: Path) -> None:
 
 
 def there(seed: int = 0) -> dict[str, Values]:
-    """Returns the records that were made."""
-    places = {name: place(name, seed) for name in nets()}
-    return {name: records.read_json(path) for name, path in places.items() if path.exists()}
+    """Returns the records that lie there as they would be made now."""
+    found = {
+        name: place(name, seed)
+        for name, net in nets().items()
+        if kept(place(name, seed), promise(net, seed))
+    }
+    return {name: records.read_json(path) for name, path in found.items()}
 
 
 def point(record: Values) -> Point:

@@ -144,6 +144,9 @@ def judged(pool: str, seed: int, root: Path, run: Path) -> Values:
     """Returns what is found about a network; what ``run`` holds is not made again."""
     recipe = recipe_of(pool, seed)
     model, data, minutes = fitted(recipe, run, root)
+    promised = promise(pool, seed)
+    if once(run / "promise.json", lambda: promised)["attacks"] != promised["attacks"]:
+        raise SystemExit(f"{run} holds pieces of other attacks; remove it to make them anew")
     images = {
         str(eps): once(
             run / f"images-{eps}.json", lambda e=eps: attacked(model, data, e, run / f"eps-{e}")
@@ -180,7 +183,7 @@ def place(pool: str, seed: int) -> Path:
 
 def there() -> dict[str, list[Values]]:
     """Returns the records of the seeds that both poolings have, by pooling."""
-    seeds = [s for s in range(SEEDS) if all(place(pool, s).exists() for pool in POOLS)]
+    seeds = [s for s in range(SEEDS) if all(kept(place(p, s), promise(p, s)) for p in POOLS)]
     return {pool: [records.read_json(place(pool, s)) for s in seeds] for pool in POOLS}
 
 
