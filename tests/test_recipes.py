@@ -22,7 +22,8 @@ from spikeproof.data import subset
 from spikeproof.training import fit, measure, penalised
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = [*sorted((ROOT / "recipes").glob("*.toml")), ROOT / "src/spikeproof/cli/demo.toml"]
+DEMO = sorted((ROOT / "src" / "spikeproof" / "cli" / "demo").glob("*.toml"))
+RECIPES = [*sorted((ROOT / "recipes").glob("*.toml")), *DEMO]
 PAPERS = sorted((ROOT / "recipes" / "papers").glob("*.toml"))
 EMBEDDED = ("digits", "event-digits")
 SLICE = ["train.epochs=1", "train.warmup=0", "data.limit=64", "data.validation=0.02"]

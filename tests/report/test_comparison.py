@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from spikeproof.evaluate import compare, read_record
 from spikeproof.report._comparison import (
     comparison_sections,
+    cost,
     frontier,
     leading,
     pairs,
     summary_sentence,
+    table,
     tradeoff,
 )
-from spikeproof.report._read import read_evaluation, read_runs
+from spikeproof.report._read import Run, read_evaluation, read_runs
 from tests.report import records
 
 SHARES = st.integers(0, 4).map(lambda n: n / 4)
@@ -43,7 +45,7 @@ def test_an_unreliable_run_makes_no_frontier(tmp_path):
     found = [read_evaluation(tmp_path, values, "r") for values in (bad, good)]
     assert found[0].worst > found[1].worst
     assert leading(found) == (False, True)
-    assert [point["front"] for point in tradeoff(found).data["points"]] == [False, True]
+    assert [point["front"] for point in tradeoff(found, [{}, {}]).data["points"]] == [False, True]
     assert "1 unreliable, 1 flagged" in summary_sentence(found)
 
 
@@ -79,16 +81,36 @@ def test_what_cannot_be_compared_says_why(tmp_path):
 
 
 def test_sections_say_it_in_figures_and_tables(tmp_path):
-    _, found = made(tmp_path, 4)
-    sections = comparison_sections(found, [f"run-{n}" for n in range(4)])
+    folders, found = made(tmp_path, 4)
+    sections = comparison_sections(
+        list(zip(read_runs(folders), found, strict=True)), [f"run-{n}" for n in range(4)]
+    )
     assert [section.id for section in sections] == ["overview", "pairs", "multiples-section"]
-    table = sections[0].blocks[1]
-    assert [row[0].link for row in table.rows] == [f"run-{n}" for n in range(4)]
-    column = table.heads.index("Worst case")
-    assert [row[column].value for row in table.rows] == pytest.approx([e.worst for e in found])
-    assert "data made-up" in table.caption
-    assert "Data" not in table.heads
+    listed = sections[0].blocks[1]
+    assert [row[0].link for row in listed.rows] == [f"run-{n}" for n in range(4)]
+    column = listed.heads.index("Worst case")
+    assert [row[column].value for row in listed.rows] == pytest.approx([e.worst for e in found])
+    assert "data made-up" in listed.caption
+    assert "Data" not in listed.heads
     panels = sections[2].blocks[0].data["panels"]
     assert [panel["name"] for panel in panels] == [e.name for e in found]
     for panel in panels:
         assert np.all(np.diff([point[0] for point in panel["points"]]) > 0)
+
+
+def test_a_dot_is_as_large_as_what_all_records_tell_of_cost(tmp_path):
+    _, found = made(tmp_path, 2)
+    packed, energy = {"bytes": 900}, {"picojoules": {"analog": 1e6, "updates": 2e6}}
+    runs = [Run("a", tmp_path, packed=packed, energy=energy), Run("b", tmp_path, energy=energy)]
+    costs = [cost(one, e) for one, e in zip(runs, found, strict=True)]
+    figure = tradeoff(found, costs)
+    assert [point["size"] for point in figure.data["points"]] == [3.0, 3.0]
+    assert "energy" in figure.caption
+    both = [costs[0], costs[1] | {"Bytes": 450.0}]
+    assert [point["size"] for point in tradeoff(found, both).data["points"]] == [900.0, 450.0]
+    none = tradeoff(found, [{}, {}])
+    assert [point["size"] for point in none.data["points"]] == [0, 0]
+    assert "area" not in none.caption
+    listed = table(found, ["a", "b"], costs)
+    column = listed.heads.index("Bytes")
+    assert [row[column].text for row in listed.rows] == ["900", "\u2013"]

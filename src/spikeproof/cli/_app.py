@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 from spikeproof import __version__
+from spikeproof.cli._examples import CODES, examples
 from spikeproof.errors import Refusal
 
 app = typer.Typer(
     help="Train, shrink, attack and explain robust spiking neural networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    epilog=CODES,
     rich_markup_mode=None,  # rich's boxes take as long to load as all else that --help needs
 )
 data = typer.Typer(
@@ -59,7 +60,9 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            sys.stderr.write("spikeproof: stopped; what is finished is kept (see --resume)\n")
+            sys.stderr.write(
+                "spikeproof: stopped; what is finished is kept; --resume goes on (demo: without)\n"
+            )
         raise
 
 
@@ -116,7 +119,7 @@ def _options(
     """Train, shrink, attack and explain robust spiking neural networks."""
 
 
-@app.command()
+@app.command(epilog=examples("train"))
 def train(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -141,7 +144,7 @@ def train(
     )
 
 
-@app.command()
+@app.command(epilog=examples("evaluate"))
 def evaluate(  # noqa: PLR0913  the flags of one command
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     data: Annotated[
@@ -186,15 +189,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
     )
 
 
-@app.command(
-    epilog="""Examples:
-
-spikeproof diagnose runs/demo --limit 32
-
-spikeproof diagnose runs/demo --rule own --rule assg --rule atan --part trail
-
-spikeproof diagnose package.module:factory --data digits --threat linf:0.1"""
-)
+@app.command(epilog=examples("diagnose"))
 def diagnose(  # noqa: PLR0913  the flags of one command
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     data: Annotated[
@@ -209,7 +204,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
     ] = None,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="trail, vulnerability, landscape, domains, curves; repeat; all."),
+        typer.Option(help="trail, rasters, vulnerability, landscape, domains, curves; repeat."),
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 64,
     out: Annotated[
@@ -238,7 +233,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
     )
 
 
-@app.command()
+@app.command(epilog=examples("compare"))
 def compare(
     records: Annotated[list[Path], typer.Argument(help="Records, or the folders that hold them.")],
 ) -> None:
@@ -248,15 +243,7 @@ def compare(
     compare_command(records)
 
 
-@app.command(
-    epilog="""Examples:
-
-spikeproof report runs/demo -o report.html
-
-spikeproof report runs/* -o comparison.html
-
-spikeproof report --leaderboard benchmarks/results -o leaderboard.html"""
-)
+@app.command(epilog=examples("report"))
 def report(
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, or records.")
@@ -285,7 +272,7 @@ def report(
         report_command(runs or [], out, data_dir, claimed=claim)
 
 
-@app.command()
+@app.command(epilog=examples("export"))
 def export(
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     file: Annotated[Path, typer.Argument(help="The file to write, such as net.spkp.")],
@@ -301,7 +288,7 @@ def export(
     run(model, to, file, shape=shape, precision=precision)
 
 
-@app.command("run")
+@app.command("run", epilog=examples("run"))
 def run_packed(
     file: Annotated[Path, typer.Argument(help="A packed network, such as net.spkp.")],
     data: Annotated[str, typer.Option(help="A named set, or an npz archive with x_test, y_test.")],
@@ -317,7 +304,7 @@ def run_packed(
     run(Job(file, data, data_dir, limit, execution, threads), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("energy"))
 def energy(
     model: Annotated[str, typer.Argument(help="A run folder, a packed file, or a factory.")],
     data: Annotated[
@@ -335,22 +322,18 @@ def energy(
     run(Target(model, data, data_dir), limit=limit, table=table, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=examples("demo"))
 def demo(
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The run folder; the next free runs/demo by default."),
-    ] = None,
-    resume: Resume = False,
+    out: Annotated[str, typer.Option(metavar="PATH", help="The folder.")] = "runs/demo",
     device: Device = "auto",
 ) -> None:
-    """Train a spiking network on real handwriting that comes along: no download, minutes."""
+    """Train, attack, explain and pack three networks on embedded handwriting, and write a page."""
     from spikeproof.cli._demo import demo as run
 
-    run(_folder(out), device=device, resume=resume)
+    run(_folder(out) or Path(out), device=device)
 
 
-@app.command()
+@app.command(epilog=examples("doctor"))
 def doctor(data_dir: Root = Path("data")) -> None:
     """Tell what works on this machine: torch, compiler, GPU, extras, data."""
     from spikeproof.cli._doctor import doctor as run
@@ -358,7 +341,7 @@ def doctor(data_dir: Root = Path("data")) -> None:
     run(data_dir)
 
 
-@data.command("list")
+@data.command("list", epilog=examples("data list"))
 def list_sets(data_dir: Root = Path("data")) -> None:
     """List the named sets and what is found of each."""
     from spikeproof.cli._data import list_sets as run
@@ -366,7 +349,7 @@ def list_sets(data_dir: Root = Path("data")) -> None:
     run(data_dir)
 
 
-@data.command("check")
+@data.command("check", epilog=examples("data check"))
 def check_set(name: Name, data_dir: Root = Path("data"), format: Format = "") -> None:
     """Read every sample of a set, compare counts and checksums; exit code 2 if it is damaged."""
     from spikeproof.cli._data import check_set as run
@@ -374,7 +357,7 @@ def check_set(name: Name, data_dir: Root = Path("data"), format: Format = "") ->
     run(name, data_dir, format)
 
 
-@data.command("show")
+@data.command("show", epilog=examples("data show"))
 def show_set(
     name: Name,
     data_dir: Root = Path("data"),

@@ -1,47 +1,168 @@
-"""The demonstration: real handwriting that comes along, a spiking network, minutes."""
+"""The demonstration: three small networks on embedded handwriting, from training to a page."""
 
 from __future__ import annotations
 
-import itertools
+import shlex
+from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-import torch
+from rich.console import Console
 
-from spikeproof.catalogue import load_network, read_data, read_recipe
-from spikeproof.cli._terminal import terminal
+from spikeproof.catalogue import read_recipe, to_values
+from spikeproof.cli._diagnose import diagnose_command
+from spikeproof.cli._energy import measured
+from spikeproof.cli._evaluate import Target, evaluate_command
+from spikeproof.cli._export import export
+from spikeproof.cli._report import report_command
+from spikeproof.cli._run import Job, run
+from spikeproof.cli._terminal import aside, terminal
 from spikeproof.cli._train import train
-from spikeproof.spiking import recorded
+from spikeproof.evaluate import Conditions
+from spikeproof.records import LOCK, read_json, replace_file, write_json
+from spikeproof.report import ENERGY, PACKED
+
+NETWORKS = {
+    "natural": "trained as usual",
+    "robust": "trained against attacks, with the penalty SR",
+    "sparse": "trained against attacks, a tenth of its weights kept, then made to spike",
+}
+SEEN = "robust"  # the one that is looked into
+THREAT, ATTACKED, INSIDE = "linf:0.1", 64, 16  # samples that are attacked, and looked into
+PAGE, COMMANDS, RECORD = "report.html", "commands.sh", "record.json"
 
 
-def demo(out: Path | None, *, device: str = "auto", resume: bool = False) -> None:
-    """Trains the shipped recipe and tells what came out."""
-    out = out or _folder(resume=resume)
-    console = terminal()
-    with resources.as_file(resources.files("spikeproof.cli") / "demo.toml") as path:
-        recipe = read_recipe(path)
-    train(recipe, out, Path(), device=device, resume=resume, console=console)
-    network, test = load_network(out), read_data(recipe, Path()).test
-    x, y = test.batch(torch.arange(len(test)))
-    with torch.no_grad(), recorded(network) as layers:
-        right = network(x).argmax(1).eq(y)
-    spikes = sum(layer.spikes.mean().item() for layer in layers.values())
-    neurons = sum(layer.neurons for layer in layers.values())
-    console.print(
-        f"{neurons:,} neurons fired {spikes:,.0f} spikes per image on average "
-        f"({spikes / neurons / network.encode.T:.1%} of the steps); "
-        f"{int((~right).sum())} of {len(y)} test images are read wrongly"
+@dataclass(frozen=True)
+class Stage:
+    """Where the demonstration plays: its folder, who listens, and what it is computed on."""
+
+    folder: Path
+    console: Console  # the story
+    aside: Console  # what the commands say themselves
+    device: str
+
+    def at(self, name: str) -> Path:
+        """Returns where something lies."""
+        return self.folder / name
+
+
+def demo(out: Path, *, device: str = "auto") -> None:
+    """Trains, attacks, explains and packs three networks, and writes the page about them.
+
+    Every step is a command. What is finished in the folder is not done again.
+    """
+    stage = Stage(out, terminal(), aside(), device)
+    _unpack(out)
+    stage.console.print(
+        f"three small spiking networks learn to read handwriting, in {out}; Ctrl-C stops, and the "
+        "same command goes on"
     )
-    for name, layer in layers.items():
-        console.print(f"  {name}: {layer.neurons:,} neurons, rate {layer.rate.mean():.1%}")
-    console.print(f"go on with: spikeproof train RECIPE.toml --out DIR; this run is {out}")
+    for name, purpose in NETWORKS.items():
+        _trained(stage, name, purpose)
+        _attacked(stage, name)
+    _seen(stage)
+    _counted(stage)
+    _packed(stage)
+    report_command([out / name for name in NETWORKS], out / PAGE, Path(), console=stage.console)
+    stage.console.print(f"the commands that this was made of: {out / COMMANDS}")
 
 
-def _folder(*, resume: bool) -> Path:
-    """Returns the folder of the last demo to go on with, or else the next free one."""
-    taken = list(itertools.takewhile(Path.exists, map(_numbered, itertools.count(1))))
-    return taken[-1] if resume and taken else _numbered(len(taken) + 1)
+def commands(out: Path) -> list[str]:
+    """Returns the commands that do the same, one after the other."""
+    runs = [out / name for name in NETWORKS]
+    suite = ("--suite", "smoke", "--threat", THREAT, "--limit", ATTACKED)
+    lines = []
+    for one in runs:
+        lines += [_line("train", f"{one}.toml", "--out", one), _line("evaluate", one, *suite)]
+    lines.append(_line("diagnose", out / SEEN, "--threat", THREAT, "--limit", INSIDE))
+    for one in runs:
+        packed = f"{one}.spkp"
+        lines += [
+            _line("energy", one, "--json", into=one / ENERGY),
+            _line("export", one, packed),
+            _line("run", packed, "--data", "digits", "--json", into=one / PACKED),
+        ]
+    return [*lines, _line("report", *runs, "-o", out / PAGE)]
 
 
-def _numbered(number: int) -> Path:
-    return Path("runs/demo" if number == 1 else f"runs/demo-{number}")
+def _line(*words: object, into: Path | None = None) -> str:
+    line = shlex.join(["spikeproof", *map(str, words)])
+    return f"{line} > {shlex.quote(str(into))}" if into else line
+
+
+def _unpack(out: Path) -> None:
+    """Lays recipes and commands into the folder, where they can be read, changed and repeated."""
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {COMMANDS: "\n".join([*commands(out), ""])}
+    for name in NETWORKS:
+        recipe = resources.files("spikeproof.cli") / "demo" / f"{name}.toml"
+        texts[recipe.name] = recipe.read_text(encoding="utf-8")
+    for name, text in texts.items():
+        replace_file(out / name, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def _trained(stage: Stage, name: str, purpose: str) -> None:
+    folder, recipe = stage.at(name), read_recipe(stage.at(f"{name}.toml"))
+    record: dict[str, Any] = {}
+    if (folder / RECORD).exists():
+        record = read_json(folder / RECORD)
+    if record.get("recipe") != to_values(recipe):
+        begun = any(folder.rglob(LOCK))
+        record = train(
+            recipe, folder, Path(), device=stage.device, resume=begun, console=stage.aside
+        )
+    right, count = record["result"]["test"]["accuracy"], record["data"]["test"]
+    stage.console.print(f"{name}: {purpose}; reads {right:.2%} of {count} test images")
+
+
+def _attacked(stage: Stage, name: str) -> None:
+    folder = stage.at(name)
+    record = evaluate_command(
+        Target(str(folder), device=stage.device),
+        THREAT,
+        "smoke",
+        folder / "evaluation",
+        Conditions(ATTACKED, resume=(folder / "evaluation" / LOCK).exists()),
+        stage.aside,
+    )
+    low, high = record.interval
+    stage.console.print(
+        f"  attacked within {THREAT} it still reads {record.robust_accuracy:.2%} of "
+        f"{len(record.clean)} (95 % interval {low:.2%} to {high:.2%}); {record.finding.status}"
+    )
+
+
+def _seen(stage: Stage) -> None:
+    out = stage.at(SEEN) / "diagnosis"
+    conditions = Conditions(INSIDE, resume=(out / LOCK).exists())
+    target = Target(str(stage.at(SEEN)), device=stage.device)
+    found = diagnose_command(target, THREAT, (), (), out, conditions, stage.aside)
+    clean, attacked = ({f.name: f.rate for f in seen.firing} for seen in found.seen)
+    moved = (
+        f"{name} from {sum(clean[name]) / len(clean[name]):.1%} to "
+        f"{sum(attacked[name]) / len(attacked[name]):.1%}"
+        for name in clean
+    )
+    stage.console.print(f"inside {SEEN}, attacks move the rates of layers: {', '.join(moved)}")
+
+
+def _counted(stage: Stage) -> None:
+    said = []
+    for name in NETWORKS:
+        _, record = measured(Target(str(stage.at(name))), limit=256, table="fp32")
+        write_json(stage.at(name) / ENERGY, record)
+        said.append(f"{name} {sum(record['picojoules'].values()) / 1e6:.3g} uJ")
+    stage.console.print(f"arithmetic of an image: {', '.join(said)}")
+
+
+def _packed(stage: Stage) -> None:
+    said = []
+    for name in NETWORKS:
+        file = stage.at(f"{name}.spkp")
+        export(str(stage.at(name)), "packed", file, shape="", precision="fp32", console=stage.aside)
+        record = run(Job(file, "digits"), as_json=False, console=stage.aside)
+        write_json(stage.at(name) / PACKED, record)
+        said.append(f"{name} {record['accuracy']:.2%} in {record['bytes']:,} bytes")
+    stage.console.print(f"packed, and run without torch: {', '.join(said)}")

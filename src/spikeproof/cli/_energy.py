@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,19 +26,11 @@ def energy(
 ) -> Operations:
     """Counts the operations of a network on test samples and prints them with their energy."""
     console = console or terminal()
-    if table not in TABLES:
-        raise Refusal(f"--table is {short(table)}; {nearest(table, TABLES)}")
-    counted, samples = _counted(target, limit)
-    joules = picojoules(counted, table)
+    counted, record = measured(target, limit=limit, table=table)
     if as_json:
-        record = {
-            "samples": samples,
-            **dataclasses.asdict(counted),
-            "picojoules": dataclasses.asdict(joules),
-            "table": dataclasses.asdict(TABLES[table]),
-        }
         console.print(json.dumps(record, indent=1, sort_keys=True))
         return counted
+    joules, samples = picojoules(counted, table), record["samples"]
     console.print(_layers(counted))
     console.print(
         f"a sample (mean of {samples}): {counted.synaptic:,.0f} accumulations, "
@@ -56,6 +49,19 @@ def energy(
         f"membranes {joules.updates / 1e6:.4g}"
     )
     return counted
+
+
+def measured(target: Target, *, limit: int, table: str) -> tuple[Operations, dict[str, Any]]:
+    """Returns the operations of a network on test samples, and the record with their energy."""
+    if table not in TABLES:
+        raise Refusal(f"--table is {short(table)}; {nearest(table, TABLES)}")
+    counted, samples = _counted(target, limit)
+    return counted, {
+        "samples": samples,
+        **dataclasses.asdict(counted),
+        "picojoules": dataclasses.asdict(picojoules(counted, table)),
+        "table": dataclasses.asdict(TABLES[table]),
+    }
 
 
 def _counted(target: Target, limit: int) -> tuple[Operations, int]:

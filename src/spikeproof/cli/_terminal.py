@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
+from rich.table import Table
 
 
 def terminal() -> Console:
@@ -10,3 +13,18 @@ def terminal() -> Console:
     console = Console(markup=False, highlight=False)
     console.soft_wrap = not console.is_terminal  # a file or a pipe gets a sentence on one line
     return console
+
+
+def aside() -> Console:
+    """Returns a console beside the story: bars in a terminal, whole sentences in a log."""
+    console = _Aside(stderr=True, markup=False, highlight=False)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
+class _Aside(Console):
+    """Shows what moves, and in a terminal nothing that stays."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        if not (self.is_terminal and any(isinstance(one, str | Table) for one in objects)):
+            super().print(*objects, **how)

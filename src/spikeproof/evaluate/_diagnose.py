@@ -26,7 +26,7 @@ from spikeproof.evaluate._sweeps import climber
 from spikeproof.evaluate._trials import named
 
 RECORD = "record.json"
-PARTS = ("trail", "vulnerability", "landscape", "domains", "curves")
+PARTS = ("trail", "rasters", "vulnerability", "landscape", "domains", "curves")
 USUAL = 64  # samples
 
 

@@ -15,6 +15,7 @@ from spikeproof.evaluate._domains import Domains
 from spikeproof.evaluate._intake import Manifest
 from spikeproof.evaluate._landscape import Directional, Plane, agreement
 from spikeproof.evaluate._packing import packed, unpacked
+from spikeproof.evaluate._rasters import Raster
 from spikeproof.evaluate._record import Check, Finding
 from spikeproof.evaluate._sweeps import Point
 from spikeproof.evaluate._trail import RELATIVE, Operation, Trail
@@ -51,8 +52,8 @@ class Seen:
 class Diagnosis:
     """All that was measured; rows of samples follow ``data.indices``.
 
-    ``notes`` say what could not be measured, and why. ``planes`` and ``directions`` are of the
-    first samples; their ``sample`` is a place in ``data.indices``.
+    ``notes`` say what could not be measured, and why. ``planes``, ``directions`` and
+    ``rasters`` are of the first samples; their ``sample`` is a place in ``data.indices``.
     """
 
     model: Mapping[str, Any]
@@ -72,6 +73,7 @@ class Diagnosis:
     notes: tuple[str, ...]
     environment: Mapping[str, Any]
     times: Mapping[str, Any]
+    rasters: tuple[Raster, ...] = ()  # absent in records of versions without them
 
     def trail(self, inputs: Inputs = "clean", rule: str = "") -> Trail:
         """Returns the trail of these inputs by a rule; by the first one where none is named."""

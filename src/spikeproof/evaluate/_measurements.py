@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from spikeproof.evaluate._evaluate import Conditions, _environment, _model, eval
 from spikeproof.evaluate._intake import Manifest, Samples
 from spikeproof.evaluate._landscape import Directional, Plane, directional, plane
 from spikeproof.evaluate._parts import Parts
+from spikeproof.evaluate._rasters import Raster, rasters
 from spikeproof.evaluate._record import Record
 from spikeproof.evaluate._runner import Progress
 from spikeproof.evaluate._suite import plain
@@ -34,7 +35,7 @@ from spikeproof.records import LOCK
 from spikeproof.seeding import derive
 from spikeproof.spiking import CBA, Rule, Spiking, SpikingNetwork, recorded
 
-FEW = 4  # samples whose planes are kept
+FEW = 4  # samples whose planes and spikes are kept
 DIRECTED = 16  # samples whose gradients are compared with differences
 SHARES = (1 / 64, 1 / 8, 1.0)  # of the budget, for the vulnerabilities
 USUAL_EPS = 8 / 255  # where the threat has no Linf budget
@@ -74,6 +75,11 @@ class _Answers:
 
 
 @dataclass(frozen=True)
+class _Rasters:
+    layers: tuple[Raster, ...]
+
+
+@dataclass(frozen=True)
 class _Around:
     planes: tuple[Plane, ...] = ()
     directions: tuple[Directional, ...] = ()
@@ -101,6 +107,7 @@ class Measurements:
         found: dict[str, Any] = {}
         makes: dict[str, Callable[[], Any]] = {
             "trail": self._seen,
+            "rasters": self._rasters,
             "vulnerability": self._vulnerability,
             "landscape": self._landscape,
             "domains": self._domains,
@@ -130,6 +137,7 @@ class Measurements:
             planes=around.planes,
             domains=found.get("domains"),
             notes=tuple(dict.fromkeys(self.notes)),
+            rasters=found.get("rasters", ()),
             environment=_environment(job.device),
             times={
                 "started": began[0].isoformat(timespec="seconds"),
@@ -160,8 +168,7 @@ class Measurements:
     def _seen(self) -> tuple[Seen, ...]:
         whole = range(len(self.job.manifest.indices))
         found = []
-        kinds: tuple[Inputs, ...] = ("clean", "attacked")
-        for inputs in kinds:
+        for inputs in get_args(Inputs):
             answers = self.parts.of(f"answers {inputs}", _Answers, partial(self._answers, inputs))
             if not answers:
                 continue
@@ -203,6 +210,16 @@ class Measurements:
                     self.job.attack, self.job.model, *alone, self.job.threat, seed=seed
                 )
         return torch.cat([self.attacked[place] for place in places]), y, ids
+
+    def _rasters(self) -> tuple[Raster, ...]:
+        """Returns the spikes of the first samples."""
+
+        def make(places: Sequence[int]) -> _Rasters:
+            pair = [self._inputs(inputs, places)[0] for inputs in get_args(Inputs)]
+            return _Rasters(rasters(self.job.model, *pair, sample=places[0], seed=self.job.seed))
+
+        parts = self.parts.of("rasters", _Rasters, make, most=FEW, chunk=1)
+        return tuple(raster for part in parts for raster in part.layers)
 
     def _vulnerability(self) -> tuple[Vulnerability, ...]:
         ways: list[tuple[Forward, Through]] = [("real", rule) for rule in self.job.rules]

@@ -47,7 +47,7 @@ class Figure:
 
     id: str
     title: str
-    kind: Literal["lines", "bars", "dots", "matrix", "scatter", "multiples", "field"]
+    kind: Literal["lines", "bars", "dots", "matrix", "scatter", "multiples", "field", "rasters"]
     data: Mapping[str, Any]
     table: Table
     caption: str = ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spikeproof.report._blocks import BLANK, Cell, Figure, Section, Table, present
 from spikeproof.report._curves import budget_curve, claim, left_by, noise
-from spikeproof.report._read import Evaluation, alike
+from spikeproof.report._energy import spent
+from spikeproof.report._read import Evaluation, Run, alike
 from spikeproof.report._words import (
     TONES,
     interval,
@@ -19,16 +20,24 @@ from spikeproof.report._words import (
 from spikeproof.statistics import holm, mcnemar, wilson
 
 SHARED = range(1, 5)  # columns that are said once where all rows agree
+COSTS = {
+    "Bytes": "the size of the packed file",
+    "Energy, µJ": "the energy of a sample's arithmetic",
+    "Parameters": "the number of parameters",
+}  # what the area of a dot is: the first that all records tell
 PAIRS = 10  # evaluations of which every pair is tested; of more, each against the best
 
 
-def comparison_sections(found: Sequence[Evaluation], links: Sequence[str]) -> tuple[Section, ...]:
+def comparison_sections(
+    entries: Sequence[tuple[Run, Evaluation]], links: Sequence[str]
+) -> tuple[Section, ...]:
     """Returns what one asks of several evaluations; ``links`` are the anchors of their chapters."""
+    found, costs = [e for _, e in entries], [cost(run, e) for run, e in entries]
     return (
         Section(
             "overview",
             "All runs",
-            present([tradeoff(found), table(found, links)]),
+            present([tradeoff(found, costs), table(found, links, costs)]),
             "Clean accuracy against the worst case that the suite found. Evaluations under other "
             "threats or of other samples stand in the same figure and are not comparable.",
         ),
@@ -44,19 +53,31 @@ def comparison_sections(found: Sequence[Evaluation], links: Sequence[str]) -> tu
     )
 
 
-def tradeoff(found: Sequence[Evaluation]) -> Figure:
+def cost(run: Run, found: Evaluation) -> dict[str, float]:
+    """Returns what a network costs, as far as records tell: in the order of what is shown first."""
+    costs: dict[str, float | None] = {
+        "Bytes": float(run.packed["bytes"]) if run.packed else None,
+        "Energy, µJ": spent(run.energy) if run.energy else None,
+        "Parameters": parameters(found),
+    }
+    return {name: value for name, value in costs.items() if value is not None}
+
+
+def tradeoff(found: Sequence[Evaluation], costs: Sequence[Mapping[str, float]]) -> Figure:
     """Returns clean accuracy against the worst case, the frontier drawn."""
     front = leading(found)
+    told = [name for name in COSTS if all(name in cost for cost in costs)]
     points = []
-    for e, leads in zip(found, front, strict=True):
+    for e, leads, one in zip(found, front, costs, strict=True):
         low, high = wilson(sum(e.clean), e.samples)
         points.append(
             {
                 "name": e.name, "x": e.accuracy, "y": e.worst, "x_low": low, "x_high": high,
                 "low": e.interval[0], "high": e.interval[1], "tone": TONES.get(e.status, ""),
-                "size": parameters(e) or 0, "status": e.status, "front": leads,
+                "size": one[told[0]] if told else 0, "status": e.status, "front": leads,
             }
         )  # fmt: skip
+    area = f"the area of a dot is {COSTS[told[0]]}, " if told else ""
     rows = tuple(
         (Cell(e.name), share_cell(e.accuracy), share_cell(e.worst), Cell(interval(*e.interval)),
          Cell("yes" if leads else "no"))
@@ -72,8 +93,8 @@ def tradeoff(found: Sequence[Evaluation]) -> Figure:
             ("Run", "Clean", "Worst case", "95 % interval", "On the frontier"),
             rows,
         ),
-        "Crosses are 95 % intervals, the area of a dot is the number of parameters, the line the "
-        "frontier: no reliable run is better in both.",
+        f"Crosses are 95 % intervals, {area}the line the frontier: no reliable run is better in "
+        "both.",
     )
 
 
@@ -94,10 +115,12 @@ def frontier(points: Sequence[tuple[float, float]]) -> tuple[bool, ...]:
     )
 
 
-def table(found: Sequence[Evaluation], links: Sequence[str]) -> Table:
+def table(
+    found: Sequence[Evaluation], links: Sequence[str], costs: Sequence[Mapping[str, float]]
+) -> Table:
     """Returns all evaluations with what one chooses by."""
-    rows = []
-    for e, link in zip(found, links, strict=True):
+    rows, told = [], [name for name in COSTS if any(name in cost for cost in costs)]
+    for e, link, one in zip(found, links, costs, strict=True):
         usual, dice = claim(e), noise(e)
         rows.append(
             (
@@ -112,12 +135,13 @@ def table(found: Sequence[Evaluation], links: Sequence[str]) -> Table:
                 share_cell(e.worst),
                 Cell(interval(*e.interval)),
                 Cell(e.status, tone=TONES.get(e.status, "")),
-                number_cell(parameters(e)),
+                *(number_cell(one.get(name)) for name in told),
             )
         )
     heads = (
         "Run", "Data", "Threat", "Suite", "Samples", "Clean", "Noise", "Usual attack",
-        "Worst case", "95\u00a0% interval", "Finding", "Parameters",
+        "Worst case", "95\u00a0% interval", "Finding",
+        *told,
     )  # fmt: skip
     said = [n for n in SHARED if len({row[n].text for row in rows}) == 1]
     caption = ", ".join(f"{heads[n].lower()} {rows[0][n].text}" for n in said)

@@ -6,7 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from spikeproof.report._blocks import Cell, Fact, Facts, Section, Table
-from spikeproof.report._words import counted, number, number_cell, share_cell
+from spikeproof.report._words import counted, number, number_cell, percent, share_cell
+
+
+def spent(record: Mapping[str, Any]) -> float:
+    """Returns the energy of a sample's arithmetic in microjoules."""
+    return sum(map(float, record["picojoules"].values())) / 1e6
+
+
+def packed_section(record: Mapping[str, Any], key: str) -> Section:
+    """Returns what a packed network weighs, and how it does without torch."""
+    weights = record["weights"]
+    facts = (
+        Fact("File", f"{record['bytes']:,} bytes"),
+        Fact("Weights kept", f"{weights['kept']:,}", f"of {weights['of']:,}"),
+        Fact("Right", percent(record["accuracy"]), f"of {counted(record['samples'], 'sample')}"),
+        Fact("Spikes", number(record["spikes"]), "a sample"),
+    )
+    lead = "The network as a file of plain arrays, run without torch."
+    return Section(key, "Packed", (Facts(facts),), lead)
 
 
 def energy_section(record: Mapping[str, Any], key: str) -> Section:
@@ -26,11 +44,11 @@ def energy_section(record: Mapping[str, Any], key: str) -> Section:
     heads = (
         "Layer", "Reads", "Weights", "Density", "Events", "Operations", "Of all possible",
     )  # fmt: skip
-    spent = {str(name): float(value) for name, value in record["picojoules"].items()}
+    shares = {str(name): float(value) for name, value in record["picojoules"].items()}
     total = sum(layer["operations"] for layer in record["layers"])
     facts = [Fact("Operations", number(total), "a sample")]
-    facts += [Fact("Arithmetic", f"{number(sum(spent.values()) / 1e6)} µJ", "a sample")]
-    facts += [Fact(name.capitalize(), f"{number(v / 1e6)} µJ") for name, v in spent.items()]
+    facts += [Fact("Arithmetic", f"{number(spent(record))} µJ", "a sample")]
+    facts += [Fact(name.capitalize(), f"{number(v / 1e6)} µJ") for name, v in shares.items()]
     source = str(record["table"]["source"])
     return Section(
         key,

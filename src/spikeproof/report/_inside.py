@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spikeproof.report._blocks import BLANK, Cell, Figure, Section, Table, present
+from spikeproof.report._rasters import raster_section
 from spikeproof.report._words import counted, number, number_cell, percent, share_cell
 
 PLANES = 4
@@ -22,6 +23,7 @@ def inside_sections(diagnosis: Mapping[str, Any], key: str) -> Iterator[Section]
     sections = (
         _masking(told, f"{key}-widths"),
         _trail(told, f"{key}-trail"),
+        raster_section(diagnosis, f"{key}-rasters"),
         _vulnerability(told, f"{key}-vulnerability"),
         _landscape(diagnosis, told, f"{key}-landscape"),
         _places(told, f"{key}-places"),

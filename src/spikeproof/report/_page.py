@@ -19,7 +19,7 @@ from spikeproof.report._blocks import Chapter, Page, Section
 from spikeproof.report._comparison import comparison_sections, summary_sentence
 from spikeproof.report._contributions import contribution_section, masking_section
 from spikeproof.report._curves import accuracy_section
-from spikeproof.report._energy import energy_section
+from spikeproof.report._energy import energy_section, packed_section
 from spikeproof.report._inside import inside_sections
 from spikeproof.report._pictures import Look, picture_section
 from spikeproof.report._provenance import Carrier, provenance_section
@@ -128,7 +128,7 @@ def _assembled(runs: Sequence[Run], look: Look | None, claimed: float | None) ->
     else:
         title, sentence, status = f"{len(founds)} evaluations", summary_sentence(founds), ""
     links = [chapter.id for chapter in chapters if chapter.subtitle != "diagnosis"]
-    intro = comparison_sections(founds, links) if many else ()
+    intro = comparison_sections(pairs, links) if many else ()
     return Page(title, sentence, status, TONES.get(status, ""), intro, tuple(chapters))
 
 
@@ -179,4 +179,8 @@ def _diagnosed(run: Run, key: str) -> list[Section]:
         for n, diagnosis in enumerate(run.diagnoses, 1)
         for section in inside_sections(diagnosis, f"{key}-inside-{n}")
     ]
-    return [*found, energy_section(run.energy, f"{key}-energy")] if run.energy else found
+    if run.energy:
+        found.append(energy_section(run.energy, f"{key}-energy"))
+    if run.packed:
+        found.append(packed_section(run.packed, f"{key}-packed"))
+    return found

@@ -20,6 +20,7 @@ from spikeproof.statistics import wilson
 
 RECORD = "record.json"
 ENERGY = "energy.json"  # what `spikeproof energy RUN --json` prints, kept in the run folder
+PACKED = "packed.json"  # the same of `spikeproof run FILE --json`
 KINDS = ("training", "evaluation", "diagnosis")
 DEPTH = 3  # folders below a run that are searched for records
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, binascii.Error)
@@ -137,6 +138,7 @@ class Run:
     evaluations: tuple[Evaluation, ...] = ()
     diagnoses: tuple[Mapping[str, Any], ...] = ()
     energy: Mapping[str, Any] | None = None
+    packed: Mapping[str, Any] | None = None
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
@@ -193,8 +195,11 @@ def _read_run(name: str, path: Path) -> Run:
         files = [path]
     else:
         raise Refusal(f"{path} does not exist; a report is made of records; check the path")
-    energy = path / ENERGY
-    run = Run(name, path, energy=read_json(energy) if energy.is_file() else None)
+    energy, packed = (
+        read_json(path / beside) if (path / beside).is_file() else None
+        for beside in (ENERGY, PACKED)
+    )
+    run = Run(name, path, energy=energy, packed=packed)
     inner: list[Path] = []  # folders of diagnoses, whose evaluations are their curves
     for file in files:
         if any(folder in file.parents and folder != file.parent for folder in inner):

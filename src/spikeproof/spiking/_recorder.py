@@ -33,6 +33,7 @@ class LayerRecord:
     neurons: int = 0
     _spikes: list[Tensor] = field(default_factory=list)
     _gradients: list[Tensor] = field(default_factory=list)
+    _trains: list[Tensor] = field(default_factory=list)
 
     @property
     def spikes(self) -> Tensor:
@@ -45,6 +46,11 @@ class LayerRecord:
         return self.spikes / (self.T * max(self.neurons, 1))
 
     @property
+    def trains(self) -> Tensor:
+        """Which neuron spiked when, (samples, T, neurons), where that was asked for."""
+        return torch.cat([torch.empty(0, self.T, self.neurons, dtype=torch.bool), *self._trains])
+
+    @property
     def gradient(self) -> Gradient:
         """Statistics of every backward pass that reached the layer, in their order."""
         nothing = torch.empty(4, 0, dtype=torch.float64)
@@ -53,17 +59,20 @@ class LayerRecord:
 
 
 @contextmanager
-def recorded(model: nn.Module, *, gradients: bool = False) -> Iterator[Mapping[str, LayerRecord]]:
+def recorded(
+    model: nn.Module, *, gradients: bool = False, trains: bool = False
+) -> Iterator[Mapping[str, LayerRecord]]:
     """Records every layer of neurons in the block, by its name in the model.
 
     Gradients are those of whatever backward pass runs inside the block; a sample's numbers do
-    not depend on its batch as long as the loss is a sum over samples.
+    not depend on its batch as long as the loss is a sum over samples. ``trains`` keeps every
+    spike, a byte each.
     """
     layers = {n: m for n, m in model.named_modules() if isinstance(m, Spiking)}
     records = {name: LayerRecord(layer.T) for name, layer in layers.items()}
     with ExitStack() as hooks:
         for name, layer in layers.items():
-            hooks.callback(layer.register_forward_hook(_count(records[name])).remove)
+            hooks.callback(layer.register_forward_hook(_count(records[name], trains=trains)).remove)
             if gradients:
                 watch = _watch(records[name], hooks)
                 hooks.callback(layer.register_forward_pre_hook(watch).remove)
@@ -77,11 +86,13 @@ def forget_recorder(module: nn.Module) -> None:
             del hooks[key]
 
 
-def _count(record: LayerRecord) -> Callable[[Spiking, Any, Tensor], None]:
+def _count(record: LayerRecord, *, trains: bool) -> Callable[[Spiking, Any, Tensor], None]:
     def hook(layer: Spiking, _: Any, output: Tensor) -> None:
         spikes = output.detach().unflatten(0, (layer.T, -1))
         record.T, record.neurons = layer.T, spikes[0, 0].numel()
         record._spikes.append(spikes.sum(0).flatten(1).sum(1).double().cpu())
+        if trains:
+            record._trains.append(spikes.ne(0).transpose(0, 1).flatten(2).cpu())
 
     return _marked(hook, record)
 

@@ -206,7 +206,28 @@
     return [keys([{ name: "right", colour: "var(--s1)", dot: true }, { name: "wrong", colour: "var(--s2)", dot: true }]), svg];
   };
 
-  const DRAW = { lines, bars, dots, matrix, scatter, multiples, field };
+  const rasters = (f, width) => {
+    const WAYS = { "=": ["both", "var(--s8)"], "+": ["added", "var(--s1)"], "-": ["removed", "var(--s2)"] };
+    const shown = f.panels.slice(0, Math.max(1, Math.floor(width / 90)));
+    const steps = Math.max(...shown.map((p) => p.rows[0].length)), deep = Math.max(...shown.map((p) => p.rows.length));
+    const spikes = shown.flatMap((p, fx) => p.rows.flatMap((row, y) => [...row].flatMap((mark, x) => (WAYS[mark] ? [{ fx, x, y, mark }] : []))));
+    const frames = shown.map((p, fx) => ({ fx, name: p.name, share: p.parted, x2: p.rows[0].length, y2: p.rows.length }));
+    const first = shown.findIndex((p) => p.parted > 0);
+    const svg = Plot.plot({
+      ...base(width), marginLeft: 34, marginTop: 42, marginRight: 8, marginBottom: 36, height: 78 + Math.max(120, 4 * deep),
+      fx: { axis: null, padding: 0.08, domain: frames.map((p) => p.fx) },
+      x: { label: "step", domain: [0, steps], ticks: 0, labelAnchor: "center", labelArrow: "none" }, y: { label: null, domain: [deep, 0], ticks: 3, tickSize: 0 },
+      marks: [
+        Plot.rect(frames, { fx: "fx", x1: 0, x2: "x2", y1: 0, y2: "y2", stroke: (p) => (p.fx === first ? "var(--ink)" : "var(--grid)") }),
+        Plot.rect(spikes, { fx: "fx", x1: "x", x2: (s) => s.x + 1, y1: "y", y2: (s) => s.y + 1, fill: (s) => WAYS[s.mark][1], insetLeft: steps > 20 ? 0 : 1, insetRight: steps > 20 ? 0 : 1, insetTop: 0.5, insetBottom: 0.5 }),
+        Plot.text(frames, { fx: "fx", text: (p) => cut(p.name, Math.floor(width / shown.length / 8)), frameAnchor: "top", dy: -30, fontWeight: 600, fill: "var(--ink)" }),
+        Plot.text(frames, { fx: "fx", text: (p) => `${percent(p.share)} differ`, frameAnchor: "top", dy: -14, fill: "var(--soft)" }),
+      ],
+    });
+    return [keys(Object.values(WAYS).map(([name, colour]) => ({ name, colour, shape: "square" }))), svg];
+  };
+
+  const DRAW = { lines, bars, dots, matrix, scatter, multiples, field, rasters };
   const hidden = (place) => place.parentElement.closest("details:not([open])") !== null;
   const drawn = new Map();
 
