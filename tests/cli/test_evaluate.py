@@ -284,3 +284,16 @@ def test_other_networks_are_named_by_their_folders(run, folder, here, tmp_path):
     code, _, complaint = run("evaluate", folder, *words, *twice, "--resume")
     assert code == 2
     assert "two transfer sources are called seed-2" in complaint
+
+
+def test_other_commands_adopt_it_too(run, here):
+    (here / "theirs.py").write_text(THEIRS)
+    words = ("theirs:same", "--data", "digits", "--limit", 8)
+    code, out, said = run("diagnose", *words, "--part", "trail", "--out", here / "looked")
+    assert code == 0, said
+    assert "Net: adopted 1 layer of neurons (by hand)" in out
+    assert "digits: 8 of 359 test samples; Net under" in out
+    assert "spikes per neuron and step: unknown" not in out
+    code, out, said = run("energy", *words, "--json")
+    assert code == 0, said
+    assert json.loads(out)["updates"] > 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ from spikeproof.attacks import PGD, Attack, Linf, fingerprint
 from spikeproof.data import Split
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import Step, Suite, evaluate, read_record
-from spikeproof.interop import Adopted, adopt, foreign, grouped, lend
+from spikeproof.interop import (
+    Adopted,
+    adopt,
+    adopt_or_lend,
+    adoption_of,
+    foreign,
+    grouped,
+    lend,
+)
 from spikeproof.spiking import ASSG, IF, Spiking
 from tests.interop.networks import gradient, samples
 from tests.interop.test_handwritten import Paper, Stateful
@@ -91,7 +100,9 @@ def test_results_of_an_earlier_call_do_not_hinder_the_copy():
 
 def test_what_cannot_be_copied_is_refused():
     net = Two()
-    net.kept = [samples().requires_grad_() * 2]
+    net.kept = [(samples().requires_grad_() * 2,)]
+    assert gradient(adopt(net, [samples()]), samples()).any()
+    net.lock = threading.Lock()
     with pytest.raises(Refusal, match="cannot be copied"):
         adopt(net, [samples()])
 
@@ -152,3 +163,32 @@ def test_every_row_of_the_page_names_a_test_that_is_there():
     for row in rows:
         (name,) = re.findall(r"`(test_\w+)`", row)
         assert f"def {name}(" in tests, row
+
+
+def test_a_hook_on_neurons_goes_on_seeing_them():
+    net, seen = Two(), []
+    net.second.register_forward_hook(lambda module, _, out: seen.append((module, out)))
+    ours = adopt(net, [samples()])
+    seen.clear()
+    ours(samples())
+    assert len(seen) == 4, "a step each"
+    assert isinstance(seen[0][0], type(net.second)), "it is told what it was set on"
+    assert type(seen[0][0]) is not type(net.second)
+
+
+def test_a_network_that_cannot_answer_is_refused_and_not_judged():
+    with pytest.raises(Refusal, match="fails in eval mode"):
+        adopt_or_lend(Two(), [torch.tensor(1.0).expand(3)])
+
+
+def test_a_network_that_nobody_adopted_is_doubtful(tmp_path):
+    net, x = Two().eval(), samples(8)
+    told = adoption_of(net)
+    assert (told["own"], told["replaced"]) == (("first", "second"), ())
+    assert "nobody has adopted it" in told["kept"]["first"]
+    assert adoption_of(adopt(net, [x]))["replaced"] == ("first", "second")
+    assert adoption_of(nn.ReLU()) == {}
+    _, record = judged(Paper("vgg").eval(), tmp_path)
+    check = {check.id: check for check in record.checks}["C6"]
+    assert check.verdict == "flag"
+    assert "nobody has adopted it" in check.detail

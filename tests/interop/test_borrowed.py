@@ -82,3 +82,12 @@ def test_a_curve_of_ours_is_known_by_its_slopes(curve):
 @pytest.mark.parametrize("curve", [Exponential(1.0, 2.0), Triangle(1e-4)])
 def test_any_other_is_borrowed(curve):
     assert isinstance(curve_of(lent(curve).function), Borrowed)
+
+
+def test_a_surrogate_that_draws_leaves_the_global_generator_alone():
+    def noisy(u):
+        return Fires.apply(u + 0 * torch.rand_like(u), Triangle(1.0))
+
+    before = torch.get_rng_state()
+    assert curve_of(noisy) == Triangle(1.0)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -129,3 +129,24 @@ def test_the_network_is_left_as_it_was():
     assert ours.net.first.training is False
     assert not net.first._forward_hooks
     relax(nn.ReLU())  # has nothing to forget
+
+
+def test_what_a_network_counts_keeps_and_draws_is_left_as_it_was():
+    class Busy(Two):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.log, self.draw = 0, [], torch.Generator().manual_seed(3)
+            self.register_buffer("total", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            self.total += 1
+            self.log.append(len(x))
+            self.last = torch.rand(1, generator=self.draw)
+            return super().forward(x)
+
+    net = Busy()
+    state = net.draw.get_state()
+    adopt(net, [samples(), samples()])
+    assert (net.calls, float(net.total), net.log, hasattr(net, "last")) == (0, 0.0, [], False)
+    assert torch.equal(net.draw.get_state(), state)

@@ -10,7 +10,7 @@ from torch import nn
 from spikeproof.interop import adopt, adopt_or_lend
 from spikeproof.interop._snntorch import Dynamics
 from spikeproof.seeding import isolated
-from spikeproof.spiking import ASSG, BPTT, seen_through
+from spikeproof.spiking import ASSG, BPTT, PDSG, RGA, seen_through
 from tests.interop.networks import close, currents, fired, framework, gradient, samples
 from tests.oracles import foreign
 
@@ -182,3 +182,77 @@ def test_other_kinds_are_lent():
     told = adopt_or_lend(net.eval(), [x]).adoption
     assert "Alpha is not among" in told.kept["n1"]
     assert told.apart == 0.0
+
+
+class Shared(nn.Module):
+    """One neuron, or two alike, for two layers whose membranes are passed."""
+
+    def __init__(self, *, one):
+        super().__init__()
+        leaky = framework("snntorch").Leaky
+        with isolated(0):
+            self.a, self.b, self.c = nn.Linear(6, 40), nn.Linear(40, 40), nn.Linear(40, 4)
+        self.n1 = leaky(beta=0.8, reset_mechanism="zero")
+        self.n2 = self.n1 if one else leaky(beta=0.8, reset_mechanism="zero")
+
+    def forward(self, x):
+        m1 = m2 = torch.zeros(len(x), 40)
+        out = 0
+        for _ in range(6):
+            s1, m1 = self.n1(2 * self.a(x), m1)
+            s2, m2 = self.n2(2 * self.b(s1), m2)
+            out = out + self.c(s2)
+        return out / 6
+
+
+def test_one_module_for_two_layers_has_the_gradients_of_two():
+    x, one, two = samples(), Shared(one=True).eval(), Shared(one=False).eval()
+    ours, others = adopt(one, [x]), adopt(two, [x])
+    close(gradient(one, x), gradient(ours, x))
+    for rule in (PDSG(), RGA(), BPTT(detach_reset=False)):
+        close(gradient(seen_through(others, rule), x), gradient(seen_through(ours, rule), x))
+
+
+def test_a_class_of_the_users_own_forgets_between_calls():
+    class Mine(framework("snntorch").Leaky):
+        pass
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with isolated(0):
+                self.a, self.c = nn.Linear(6, 40), nn.Linear(40, 4)
+            self.n = Mine(beta=0.8, init_hidden=True)
+
+        def forward(self, x):
+            return sum(self.c(self.n(2 * self.a(x))) for _ in range(6)) / 6
+
+    x = samples()
+    ours = adopt_or_lend(Net().eval(), [x])
+    assert ours.adoption.lent == ("n",)
+    assert torch.equal(ours(x), ours(x))
+
+
+def test_a_surrogate_that_only_takes_its_own_shape_is_told_and_stays():
+    def fires(u):  # as a slope for each channel does
+        return framework("snntorch").surrogate.atan()(u * torch.ones(4))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with isolated(0):
+                self.a = nn.Linear(6, 4)
+            self.n = framework("snntorch").Leaky(beta=0.8, spike_grad=fires)
+
+        def forward(self, x):
+            mem, out = torch.zeros(len(x), 4), 0
+            for _ in range(6):
+                spikes, mem = self.n(2 * self.a(x), mem)
+                out = out + spikes
+            return out
+
+    x, net = samples(), Net().eval()
+    ours = adopt_or_lend(net, [x])
+    assert ours.adoption.own == ("n",)
+    assert "its settings are not known" in ours.adoption.kept["n"]
+    close(gradient(net, x), gradient(ours, x))

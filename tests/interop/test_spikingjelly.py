@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikeproof.interop import adopt, adopt_or_lend
+from spikeproof.interop import adopt, adopt_or_lend, lend
 from spikeproof.interop._spikingjelly import Dynamics
 from spikeproof.seeding import isolated
 from spikeproof.spiking import ASSG, BPTT, ATan, Triangle, seen_through
@@ -15,6 +15,7 @@ from tests.interop.networks import (
     close,
     currents,
     fired,
+    framework,
     gradient,
     jelly,
     jelly_model,
@@ -290,3 +291,68 @@ def test_sew_resnet_18_adopts(mode):
     assert net(x).abs().max() > 0
     ours.requires_grad_(False)
     assert gradient(seen_through(ours, ASSG()), x).abs().max() > 0
+
+
+class Resetting(Jelly):
+    """Resets its nodes itself, having asked which layers are nodes."""
+
+    def forward(self, x):
+        nodes = [layer for layer in self.modules() if isinstance(layer, jelly("neuron").IFNode)]
+        assert len(nodes) >= 2
+        for layer in (self.n1, self.n2):
+            layer.reset()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_a_network_may_reset_its_nodes_itself(mode):
+    net, x = Resetting(jelly("neuron").IFNode, mode, resets=False).eval(), samples()
+    ours = adopt(net, [x])
+    assert (ours.adoption.replaced, ours.adoption.leftover) == (("n1", "n2"), ())
+    close(gradient(trained_mode(net), x), gradient(ours, x))
+    assert gradient(seen_through(ours, ASSG()), x).any()
+    assert torch.equal(lend(net, [x])(x), net(x))
+
+
+def test_a_reset_of_the_whole_network_warns_of_nothing(caplog):
+    net, x = Jelly(jelly("neuron").IFNode, "s").eval(), samples()
+    ours = adopt(net, [x])
+    caplog.clear()
+    ours(x)
+    assert not caplog.records
+
+
+def test_nodes_of_a_network_that_nothing_is_proven_of_stay_awake():
+    class Peeks(Jelly):
+        def forward(self, x):
+            out = super().forward(x)
+            return out if type(self.n1) is jelly("neuron").IFNode else out.missing
+
+    net, x = Peeks(jelly("neuron").IFNode, "m").eval(), samples()
+    own = gradient(trained_mode(net), x)
+    ours = adopt_or_lend(net, [x]).eval()
+    assert ours.adoption.own == ("n1", "n2")
+    close(own, gradient(ours, x))
+
+
+def test_nodes_of_the_first_releases_are_not_taken_for_those_of_today():
+    neuron = framework("spikingjelly.clock_driven.neuron")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with isolated(0):
+                self.a, self.c = nn.Linear(6, 40), nn.Linear(40, 4)
+            self.n = neuron.LIFNode()
+
+        def forward(self, x):
+            self.n.reset()
+            return sum(self.c(self.n(4 * self.a(x))) for _ in range(6)) / 6
+
+    net, x = Net().eval(), samples()
+    own = gradient(trained_mode(net), x)
+    ours = adopt_or_lend(net, [x])
+    assert ours.adoption.replaced == ()
+    assert "has steps of its own" in ours.adoption.refused
+    assert torch.equal(ours(x), net(x))
+    close(own, gradient(ours, x))

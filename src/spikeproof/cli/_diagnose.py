@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 
 from spikeproof.attacks import Threat
 from spikeproof.catalogue import OWN, read_rule, read_threat
-from spikeproof.cli._evaluate import Target, load_target
+from spikeproof.cli._evaluate import Target, load_target, named
 from spikeproof.cli._terminal import terminal
 from spikeproof.cli._train import pick_device
 from spikeproof.evaluate import PARTS, Conditions, Diagnosis, Progress, diagnose, overview
@@ -37,12 +37,12 @@ def diagnose_command(
     console = console or terminal()
     keep_large_blocks()
     chosen, met = [read_rule(name) for name in rules or (OWN,)], read_threat(threat)
-    model, dataset = load_target(target)
+    model, dataset = load_target(target, console)
     limit, count = conditions.limit, len(dataset.test)
     conditions = replace(conditions, limit=min(limit, count) if limit == USUAL else limit)
     console.print(
         f"{dataset.name}: {conditions.limit or count} of {count} test samples; "
-        f"{type(model).__name__} under {threat}"
+        f"{named(model)} under {threat}"
     )
     with _watched(console) as watch:
         diagnosis = diagnose(

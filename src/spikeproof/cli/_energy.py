@@ -26,7 +26,7 @@ def energy(
 ) -> Operations:
     """Counts the operations of a network on test samples and prints them with their energy."""
     console = console or terminal()
-    counted, record = measured(target, limit=limit, table=table)
+    counted, record = measured(target, limit=limit, table=table, console=None if as_json else console)
     if as_json:
         console.print(json.dumps(record, indent=1, sort_keys=True))
         return counted
@@ -51,11 +51,13 @@ def energy(
     return counted
 
 
-def measured(target: Target, *, limit: int, table: str) -> tuple[Operations, dict[str, Any]]:
+def measured(
+    target: Target, *, limit: int, table: str, console: Console | None = None
+) -> tuple[Operations, dict[str, Any]]:
     """Returns the operations of a network on test samples, and the record with their energy."""
     if table not in TABLES:
         raise Refusal(f"--table is {short(table)}; {nearest(table, TABLES)}")
-    counted, samples = _counted(target, limit)
+    counted, samples = _counted(target, limit, console)
     return counted, {
         "samples": samples,
         **dataclasses.asdict(counted),
@@ -64,10 +66,10 @@ def measured(target: Target, *, limit: int, table: str) -> tuple[Operations, dic
     }
 
 
-def _counted(target: Target, limit: int) -> tuple[Operations, int]:
+def _counted(target: Target, limit: int, console: Console | None) -> tuple[Operations, int]:
     if target.model.endswith(".spkp"):
         return _packed(Job(Path(target.model), target.data, target.data_dir, limit))
-    model, dataset = load_target(target)
+    model, dataset = load_target(target, console)
     test = subset(dataset.test, min(limit, len(dataset.test))) if limit else dataset.test
     x, _ = test.batch(torch.arange(len(test)))
     return live_operations(model.eval(), x), len(test)

@@ -31,7 +31,7 @@ from spikeproof.evaluate import (
     evaluate,
     read_record,
 )
-from spikeproof.interop import adopt_or_lend, foreign
+from spikeproof.interop import Adopted, adopt_or_lend, foreign
 from spikeproof.spiking import SpikingNetwork, keep_large_blocks
 
 SHOWN = 5  # reasons for doubt
@@ -61,16 +61,15 @@ def evaluate_command(
     """Returns the record of the evaluation, which is also written to ``out``."""
     console = console or terminal()
     keep_large_blocks()
-    model, dataset = load_target(target)
+    model, dataset = load_target(target, console)
     met = read_threat(threat)
     chosen: str | Suite = read_suite(Path(suite)) if suite.endswith(".toml") else suite
     device, sources = pick_device(target.device), load_sources(target.transfer)
     control = load_model(target.control) if target.control else None
     console.print(
         f"{dataset.name}: {conditions.limit or len(dataset.test)} of {len(dataset.test)} test "
-        f"samples; {type(model).__name__} under {threat}; suite {suite}"
+        f"samples; {named(model)} under {threat}; suite {suite}"
     )
-    model = adopted(model, dataset, console)
     sources = {name: adopted(net, dataset, console) for name, net in sources.items()}
     control = control and adopted(control, dataset, console)
     with _watched(console) as watch:
@@ -89,8 +88,11 @@ def evaluate_command(
     return record
 
 
-def load_target(target: Target) -> tuple[nn.Module, Dataset]:
-    """Returns a run folder's network and samples, or what a factory of the user's makes."""
+def load_target(target: Target, console: Console | None) -> tuple[nn.Module, Dataset]:
+    """Returns a run folder's network and samples, or what a factory of the user's makes.
+
+    In the network of another framework the neurons are ours.
+    """
     folder = Path(target.model)
     if _is_folder(target.model) and not target.data:
         return load_network(folder), read_data(read_spec(folder).recipe, target.data_dir)
@@ -100,17 +102,24 @@ def load_target(target: Target) -> tuple[nn.Module, Dataset]:
         )
     model = load_model(target.model)
     steps = model.encode.T if isinstance(model, SpikingNetwork) else 4
-    return model, _named(target, steps)
+    dataset = _named(target, steps)
+    return adopted(model, dataset, console), dataset
 
 
-def adopted(model: nn.Module, dataset: Dataset, console: Console) -> nn.Module:
+def adopted(model: nn.Module, dataset: Dataset, console: Console | None) -> nn.Module:
     """Returns the network with our neurons in the place of another framework's, and says so."""
     if not foreign(model):
         return model
     some = torch.arange(min(PROBED, len(dataset.test))).split(SAMPLES)
     network = adopt_or_lend(model, [dataset.test.batch(rows)[0] for rows in some])
-    console.print(f"{type(model).__name__}: {network.adoption}")
+    if console is not None:
+        console.print(f"{type(model).__name__}: {network.adoption}")
     return network
+
+
+def named(model: nn.Module) -> str:
+    """Returns what a network is called, as its author called it."""
+    return type(model.net if isinstance(model, Adopted) else model).__name__
 
 
 def load_model(name: str) -> nn.Module:

@@ -30,7 +30,7 @@ from spikeproof.evaluate._runner import Job, Progress, conduct
 from spikeproof.evaluate._suite import Suite, plain
 from spikeproof.evaluate._suites import named_suite
 from spikeproof.evaluate._transfer import beside, with_transfer
-from spikeproof.interop import Adopted
+from spikeproof.interop import Adopted, adoption_of
 
 RECORD = "record.json"
 DRAWS = 10  # of a stochastic network, for each gradient
@@ -231,12 +231,12 @@ def _promise(job: Job, conditions: Conditions, control: nn.Module | None) -> dic
 
 
 def _model(model: nn.Module, weights: str) -> dict[str, Any]:
-    adopted = {"adopted": model.adoption.plain} if isinstance(model, Adopted) else {}
+    adoption = adoption_of(model)
     return {
         "name": type(model.net if isinstance(model, Adopted) else model).__name__,
         "weights_sha256": weights,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        **adopted,
+        **({"adopted": adoption} if adoption else {}),
     }
 
 

@@ -5,10 +5,21 @@ from spikeproof.interop._adopt import (
     Adoption,
     adopt,
     adopt_or_lend,
+    adoption_of,
     foreign,
     grouped,
     lend,
 )
 from spikeproof.interop._steps import Neuron
 
-__all__ = ["Adopted", "Adoption", "Neuron", "adopt", "adopt_or_lend", "foreign", "grouped", "lend"]
+__all__ = [
+    "Adopted",
+    "Adoption",
+    "Neuron",
+    "adopt",
+    "adopt_or_lend",
+    "adoption_of",
+    "foreign",
+    "grouped",
+    "lend",
+]

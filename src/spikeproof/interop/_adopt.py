@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
@@ -18,7 +18,7 @@ from spikeproof.interop._borrowed import curve_of
 from spikeproof.interop._handwritten import HandWrittenNeurons
 from spikeproof.interop._lent import ATTRIBUTES, Lent
 from spikeproof.interop._norse import NorseNeurons
-from spikeproof.interop._proof import Proof, prove, relax
+from spikeproof.interop._proof import Proof, Silent, prove, relax
 from spikeproof.interop._sewing import sewn
 from spikeproof.interop._snntorch import SnnTorchNeurons
 from spikeproof.interop._spikingjelly import SpikingJellyNeurons
@@ -64,11 +64,6 @@ class Adoption:
     tolerance: float = 0.0  # what was allowed, of the largest logit
     kept: dict[str, str] = field(default_factory=dict)  # layers that were not replaced, and why
 
-    @property
-    def plain(self) -> dict[str, Any]:
-        """What a record says of it."""
-        return asdict(self)
-
     def __str__(self) -> str:
         names = ", ".join(f"{name} {version}".strip() for name, version in self.frameworks.items())
         count = len(self.replaced)
@@ -95,6 +90,19 @@ class Adopted(nn.Module):
         self.net = net
         self.training = net.training
         self.adoption = adoption
+        self._wake()
+
+    @override
+    def train(self, mode: bool = True) -> Adopted:
+        super().train(mode)
+        self._wake()
+        return self
+
+    def _wake(self) -> None:
+        """Keeps nodes that nothing could be done about in the mode in which they have gradients."""
+        for name, origin in foreign(self.net).items():
+            if origin == "spikingjelly":
+                self.net.get_submodule(name).training = True
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -172,15 +180,28 @@ def adopt_or_lend(model: nn.Module, probes: Sequence[Tensor]) -> Adopted:
     """Returns the network adopted, or lent where the proof fails, or with its own gradient."""
     try:
         return adopt(model, probes)
+    except Silent:
+        raise
     except Refusal as refusal:
         why = str(refusal)
     try:
         return lend(model, probes, why=why)
+    except Silent:
+        raise
     except Refusal:
         layers = _known(model)
         kept = dict.fromkeys(layers, "nothing about it could be proven")
         told = Adoption(_frameworks(layers), own=tuple(layers), refused=why, kept=kept)
         return Adopted(_copied(model), told)
+
+
+def adoption_of(model: nn.Module) -> dict[str, Any]:
+    """Returns what a record says of a network's foreign neurons; of one without them, nothing."""
+    if isinstance(model, Adopted):
+        return asdict(model.adoption)
+    layers = foreign(model)
+    kept = dict.fromkeys(layers, "nobody has adopted it; call spikeproof.interop.adopt_or_lend")
+    return asdict(Adoption(_frameworks(layers), own=tuple(layers), kept=kept)) if layers else {}
 
 
 def grouped(kept: Mapping[str, str]) -> str:
@@ -203,8 +224,9 @@ def _proven(
     kept: dict[str, str],
     why: str = "",
 ) -> Adopted:
-    lent = [name for name in kept if _curve(model.get_submodule(name))]
     net = _placed(net, {name: layers[name] for name in kept}, _lend)
+    stay = {name: net.get_submodule(name) for name in kept}
+    lent = [name for name, at in stay.items() if isinstance(at, Lent) and at.curve is not None]
     adopted = Adopted(net, Adoption({}))
     proof: Proof = prove(model, adopted, tuple(layers), probes, tolerance)
     adopted.adoption = Adoption(
@@ -246,7 +268,15 @@ def _why_not(model: nn.Module, name: str, origin: str) -> str:
     kind = type(module)
     if origin != BY_HAND and kind.__module__.partition(".")[0] != origin:
         return f"{kind.__name__} is a class of its own, made from one of {origin}"
-    return WHY_NOT[origin](module)
+    if why := WHY_NOT[origin](module):
+        return why
+    try:
+        MAKES[origin](module)
+    except Refusal:
+        raise
+    except Exception as error:  # noqa: BLE001  a surrogate of anybody's may raise anything
+        return f"its settings are not known ({type(error).__name__}: {error})"
+    return ""
 
 
 def _curve(module: nn.Module) -> Any:
@@ -259,7 +289,11 @@ def _lend(module: nn.Module, origin: str) -> Lent:
     if curve is None:
         return Lent(module, None)
     detached = bool(getattr(theirs, "detach_reset", origin == "snntorch"))
-    return Lent(module, BPTT(curve_of(curve), detached), strict=origin == "snntorch")
+    try:
+        rule = BPTT(curve_of(curve), detached)
+    except Exception:  # noqa: BLE001  a surrogate of anybody's may raise anything
+        return Lent(module, None)
+    return Lent(module, rule, strict=origin == "snntorch")
 
 
 def _placed(
@@ -283,8 +317,8 @@ def _copied(model: nn.Module) -> nn.Module:
     for module in model.modules():
         held = [*vars(module).values(), *vars(module).get("_memories", {}).values()]
         held += module.buffers(recurse=False)
-        for value in held:
-            if isinstance(value, Tensor) and not value.is_leaf:
+        for value in _tensors(held):
+            if not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     try:
         net = copy.deepcopy(model, memo)
@@ -296,6 +330,15 @@ def _copied(model: nn.Module) -> nn.Module:
     for module in net.modules():
         relax(module)
     return net
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yields tensors, those in lists, tuples and tables of some depth among them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple | dict):
+            yield from _tensors(value.values() if isinstance(value, dict) else value)
 
 
 def _frameworks(layers: dict[str, str]) -> dict[str, str]:

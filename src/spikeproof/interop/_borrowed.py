@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from spikeproof.seeding import isolated
 from spikeproof.spiking import (
     ATan,
     Gaussian,
@@ -28,7 +29,11 @@ POINTS = 24_001
 
 def curve_of(function: Callable[[Tensor], Tensor]) -> Surrogate:
     """Returns our curve where it has the slopes of this function, which is faster, or borrows."""
-    borrowed = Borrowed(function)
+    with isolated(0):  # a surrogate may draw
+        return _curve_of(Borrowed(function))
+
+
+def _curve_of(borrowed: Borrowed) -> Surrogate:
     height, u = borrowed.height, torch.linspace(-5, 5, 2001)
     if not 1e-3 <= height <= 1e3:
         return borrowed

@@ -42,7 +42,7 @@ class HandWrittenNeurons(Adapter):
     def forward(self, x: Tensor) -> Tensor:
         axis = getattr(self.theirs, "time_axis", 0)
         if axis is None:
-            spikes = self.fire(x, self.seen, None, whole=False)
-            self.showed(self.seen or object())
+            spikes = self.fire(x, self, None, whole=False)
+            self.showed(self)
             return spikes
         return torch.movedim(self.fire(torch.movedim(x, axis, 0), None, None, whole=True), 0, axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,12 @@ from spikeproof.errors import Refusal
 from spikeproof.interop import _snntorch
 from spikeproof.seeding import isolated
 
+TABLES = (list, dict, set)
 Call = tuple[str, Tensor]  # of a layer: its name and what it answered
+
+
+class Silent(Refusal):
+    """The network itself does not answer, with whatever neurons."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,10 @@ class Proof:
 
 def relax(module: nn.Module) -> None:
     """Puts a stateful module of another framework to rest; others are left alone."""
-    root = type(module).__module__.partition(".")[0]
     memory: Any = module
     if hasattr(module, "_memories"):
         memory.reset()
-    elif root == "snntorch":
+    elif any(kind.__module__.partition(".")[0] == "snntorch" for kind in type(module).__mro__):
         _snntorch.relax(module)
 
 
@@ -50,8 +55,7 @@ def prove(
     if not probes or not all(len(x) for x in probes):
         raise Refusal("no samples to compare logits on; a proof needs some; give a batch")
     apart, leftover = 0.0, set[str]()
-    held = _Held(model, names)
-    with held, _evaluating(model), _evaluating(other), torch.no_grad():
+    with _evaluating(model), _evaluating(other), torch.no_grad(), _Held(model) as held:
         for x in probes:
             held.relax()
             expected, calls = _asked(model, names, x)
@@ -70,7 +74,7 @@ def _asked(model: nn.Module, names: Sequence[str], x: Tensor) -> tuple[Tensor, l
     except Refusal:
         raise
     except Exception as error:  # noqa: BLE001  a network of anybody's may raise anything
-        raise Refusal(
+        raise Silent(
             f"{type(model).__name__} fails in eval mode on samples of shape {tuple(x.shape[1:])} "
             f"({type(error).__name__}: {error}); it must answer before it is adopted; mend it, or "
             "name the data that it was made for"
@@ -131,7 +135,7 @@ def _observed(
             hooks.callback(handle.remove)
         logits = model(x)
     if not isinstance(logits, Tensor):
-        raise Refusal(
+        raise Silent(
             f"{type(model).__name__} returns a {type(logits).__name__}; an evaluation needs one "
             "tensor of logits (B, K); return it from a module around the network"
         )
@@ -161,36 +165,42 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _Held:
-    """The states of layers, given back as they were found."""
+    """What all modules hold, given back as it was found."""
 
-    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
-        layers = [model.get_submodule(name) for name in names]
-        layers += [module for module in model.modules() if hasattr(module, "_memories")]
-        self.plain = [(m, {k: v for k, v in vars(m).items() if _is_state(v)}) for m in layers]
-        tables = [
-            vars(m)[key] for m in layers for key in ("_memories", "_buffers") if key in vars(m)
+        self.found = [(vars(module), dict(vars(module))) for module in model.modules()]
+        values = [value for _, found in self.found for value in found.values()]
+        self.tables = [(table, copy.copy(table)) for table in values if isinstance(table, TABLES)]
+        tensors = [
+            x
+            for module in model.modules()
+            for x in (*vars(module).values(), *module.buffers(recurse=False))
+            if isinstance(x, Tensor)
         ]
-        self.tables = [(table, dict(table)) for table in tables]
+        self.numbers = [(x, x.detach().clone()) for x in tensors]
+        self.sources = [
+            (source, source.get_state()) for source in values if isinstance(source, torch.Generator)
+        ]
 
-    def __enter__(self) -> None:
-        """Nothing is held before this."""
+    def __enter__(self) -> _Held:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        for layer, before in self.plain:
-            for name in [n for n, v in vars(layer).items() if _is_state(v) and n not in before]:
-                del vars(layer)[name]
-            vars(layer).update(before)
+        for now, before in self.found:
+            now.clear()
+            now.update(before)
         for table, entries in self.tables:
             table.clear()
-            table.update(entries)
+            table.extend(entries) if isinstance(table, list) else table.update(entries)
+        for x, before_it in self.numbers:
+            if not _same(x, before_it):
+                x.copy_(before_it)
+        for source, state in self.sources:
+            source.set_state(state)
 
     def relax(self) -> None:
         """Puts the model to rest; a neuron written by hand, to where it was found."""
         self.__exit__()
         for module in self.model.modules():
             relax(module)
-
-
-def _is_state(value: object) -> bool:
-    return value is None or isinstance(value, Tensor | float | tuple | list)

@@ -18,6 +18,7 @@ from spikeproof.interop._steps import Adapter, State
 from spikeproof.spiking import BPTT
 
 KNOWN = ("Leaky", "Lapicque", "Synaptic")
+STATES = ("syn", "mem", "spk", "syn_exc", "syn_inh")
 KINDS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 
 
@@ -118,8 +119,7 @@ class SnnTorchNeurons(Adapter):
         held = {n: p if (p := getattr(theirs, n)).shape == input_.shape else None for n in names}
         at_rest = all(part is None for part in held.values())
         start = None if at_rest else (held["mem"], held.get("syn"), None)
-        seen = self.seen if self._is_seen(held) else None
-        spikes = self.fire(input_, seen, start, whole=False)
+        spikes = self.fire(input_, tuple(held.values()), start, whole=False)
         mem, syn, _ = self.ended(input_)
         now = {"syn": syn, "mem": mem}
         for name in names:
@@ -128,12 +128,6 @@ class SnnTorchNeurons(Adapter):
         if theirs.init_hidden and not theirs.output:
             return spikes
         return spikes, *(now[name] for name in names)
-
-    def _is_seen(self, held: dict[str, Tensor | None]) -> bool:
-        last = self.seen or ()
-        return len(last) == len(held) and all(
-            a is b for a, b in zip(held.values(), last, strict=True)
-        )
 
     @override
     def rest(self) -> None:
@@ -160,7 +154,7 @@ def why_not(theirs: Any) -> str:
 
 def relax(theirs: Any) -> None:
     """Puts a neuron to rest; the next input tells its size."""
-    for name in ("syn", "mem", "spk"):
+    for name in STATES:
         held = getattr(theirs, name, None)
         if isinstance(held, Tensor):
             setattr(theirs, name, held.new_zeros(0))

@@ -137,6 +137,8 @@ def why_not(node: Any) -> str:
     """Returns why a node is left as it is, or nothing."""
     if type(node).__name__ not in KNOWN:
         return f"{type(node).__name__} is not among {', '.join(KNOWN)}"
+    if ".activation_based." not in type(node).__module__:
+        return f"{type(node).__module__} has steps of its own"
     if node.store_v_seq:
         return "it stores its membranes (store_v_seq)"
     return ""

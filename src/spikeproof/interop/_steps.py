@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from spikeproof.interop._sewing import Sewing
 
 State = tuple[Tensor | None, ...]
+Mark = tuple[int, ...]
+
+HOOKS = [
+    f"_{when}{what}"
+    for when in ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+    for what in ("", "_with_kwargs", "_always_called")
+    if f"_{when}{what}" in vars(nn.Module())
+]
 
 
 @runtime_checkable
@@ -207,6 +215,11 @@ def _detached(state: State | None) -> State | None:
     return state and tuple(None if part is None else part.detach() for part in state)
 
 
+def _mark(seen: Any) -> Mark:
+    """Returns what tells a state from another: the tensors that it is made of."""
+    return tuple(map(id, seen)) if isinstance(seen, tuple) else (id(seen),)
+
+
 def _plain(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
@@ -221,11 +234,17 @@ class Standing(nn.Module):
         self.theirs = theirs
         self.training = theirs.training
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """Its kind, for a network that asks which of its layers are neurons."""
+        theirs = vars(self).get("_modules", {}).get("theirs")
+        return type(self) if theirs is None else type(theirs)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name.startswith("_") or name in self.own or name == "reset":
+            if name.startswith("_") or name in self.own:
                 raise
             return getattr(self.theirs, name)
 
@@ -242,25 +261,25 @@ class Adapter(Standing):
     """Takes the place of a foreign neuron: its interface and state outside, ``ours`` inside.
 
     ``theirs`` keeps parameters, settings and state, so that whatever the network does with them
-    works as before. ``seen`` is the state as the network sees it; if it comes back, the train goes
-    on, and anything else begins a new one.
+    works as before. ``trains`` are the states as the network sees them: where one comes back, its
+    train goes on, and anything else begins a new one.
     """
 
-    own = Standing.own | {"ours", "seen", "after"}
+    own = Standing.own | {"ours", "trains"}
 
     def __init__(self, theirs: nn.Module, neurons: Any, rule: Rule) -> None:
         super().__init__(theirs)
         self.ours = Stepped(neurons, rule)
-        self.seen: Any = None
-        self.after: tuple[State | None, Trail | None] = (None, None)
+        self.trains: dict[Mark, tuple[Any, State | None, Trail | None]] = {}
+        for name in HOOKS:
+            vars(self)[name] = vars(theirs)[name]
 
     def fire(self, x: Tensor, seen: Any, start: State | None, *, whole: bool) -> Tensor:
         """Returns the spikes of a train (T, B, *F) or, where it is not ``whole``, of a step."""
         layer = self.ours
         if not isinstance(layer, Stepped):  # the analog twin has no state
             return layer(x)
-        going_on = seen is not None and seen is self.seen
-        layer.state, layer.trail = self.after if going_on else (start, None)
+        _, layer.state, layer.trail = self.trains.pop(_mark(seen), (None, start, None))
         layer.whole, layer.T = whole, len(x) if whole else 1
         return layer(x.flatten(0, 1)).unflatten(0, (len(x), -1)) if whole else layer(x)
 
@@ -279,10 +298,10 @@ class Adapter(Standing):
     def showed(self, seen: Any) -> None:
         """Remembers which state the network now sees."""
         if isinstance(self.ours, Stepped):
-            self.seen, self.after = seen, (self.ours.state, self.ours.trail)
+            self.trains[_mark(seen)] = (seen, self.ours.state, self.ours.trail)
 
     def rest(self) -> None:
         """Forgets what was before."""
-        self.seen, self.after = None, (None, None)
+        self.trains = {}
         if isinstance(self.ours, Stepped):
             self.ours.forget()
