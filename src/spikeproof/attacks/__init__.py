@@ -6,6 +6,7 @@ from spikeproof.attacks._attack import Attack, Search, run
 from spikeproof.attacks._boundary import HopSkipJump
 from spikeproof.attacks._coordinate import Coordinate
 from spikeproof.attacks._event_threats import Flips, RelaxedLinf, Retiming
+from spikeproof.attacks._exposed import Exposed
 from spikeproof.attacks._fab import FAB, nearest
 from spikeproof.attacks._fgsm import FGSM, RFGSM
 from spikeproof.attacks._gumbel import Gumbel
@@ -57,6 +58,7 @@ __all__ = [
     "Coordinate",
     "CornerEvents",
     "DashEvents",
+    "Exposed",
     "Flips",
     "FrameEvents",
     "Gumbel",

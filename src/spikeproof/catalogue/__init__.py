@@ -1,6 +1,6 @@
 """The only place where a string becomes an object."""
 
-from spikeproof.catalogue._evaluation import OWN, read_rule, read_suite, read_threat
+from spikeproof.catalogue._evaluation import OWN, read_rule, read_suite, read_threat, threat_of
 from spikeproof.catalogue._kinds import KINDS
 from spikeproof.catalogue._read import from_values, to_values
 from spikeproof.catalogue._recipe import (
@@ -41,5 +41,6 @@ __all__ = [
     "read_suite",
     "read_threat",
     "specify",
+    "threat_of",
     "to_values",
 ]

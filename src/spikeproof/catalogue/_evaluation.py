@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from spikeproof.catalogue._kinds import KINDS
 from spikeproof.catalogue._read import from_values
 from spikeproof.catalogue._toml import read_toml
 from spikeproof.errors import Refusal, nearest, short
-from spikeproof.evaluate import Step, Suite
+from spikeproof.evaluate import Step, Suite, Theirs
 from spikeproof.spiking import BPTT, CBA, Rule, Surrogate
 
 OWN = "own"  # the gradient of the network itself
@@ -23,7 +23,8 @@ OWN = "own"  # the gradient of the network itself
 @dataclass(frozen=True)
 class _Step:
     id: str
-    attack: Attack
+    attack: Attack | None = None
+    theirs: Theirs | None = None
     everyone: bool = False
     limit: int = 0
 
@@ -55,6 +56,15 @@ def read_threat(text: str) -> Threat:
     return from_values(made, values, text)
 
 
+def threat_of(values: Mapping[str, Any]) -> Threat:
+    """Returns the threat that a record tells of."""
+    known: dict[str, Any] = {vars(member)["kind"]: member for member in KINDS[Threat]}
+    kind = str(values.get("kind"))
+    if kind not in known:
+        raise Refusal(f"{short(kind)} is no threat; {nearest(kind, known)}")
+    return from_values(known[kind], values, "threat")
+
+
 def read_rule(name: str) -> Rule | CBA | None:
     """Returns the gradient rule of a kind, BPTT through a surrogate's kind, or None for ``own``."""
     rules: dict[str, Any] = {vars(kind)["kind"]: kind for kind in (*KINDS[Rule], CBA)}
@@ -81,7 +91,16 @@ def read_suite(path: Path) -> Suite:
     read = [
         from_values(_Step, _table(path, s), f"{path}: step {i}") for i, s in enumerate(steps, 1)
     ]
-    return Suite(name, tuple(Step(s.id, s.attack, s.everyone, s.limit) for s in read))
+    return Suite(name, tuple(Step(s.id, _chosen(path, s), s.everyone, s.limit) for s in read))
+
+
+def _chosen(path: Path, step: _Step) -> Attack | Theirs:
+    if (step.attack is None) == (step.theirs is None):
+        raise Refusal(
+            f"{path}: step {step.id} has {'both' if step.attack else 'neither'} of attack and "
+            "theirs; a step is one attack, ours or of another package; write one"
+        )
+    return step.attack or step.theirs  # type: ignore[return-value]  # one of them is there
 
 
 def _table(path: Path, step: Any) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def _annotation(hint: Any) -> Any:
         if len(mirrors) == 1:  # nothing to tell apart
             return mirrors[0]
         return Annotated[Union[mirrors], Field(discriminator="kind")]  # noqa: UP007  made at run time
+    if isinstance(hint, UnionType) and any(map(dataclasses.is_dataclass, arms)):
+        return Union[tuple(map(_annotation, arms))]  # noqa: UP007  made at run time
     return _mirror(hint) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else hint
 
 

@@ -272,6 +272,26 @@ def report(
         report_command(runs or [], out, data_dir, claimed=claim)
 
 
+@app.command(epilog=examples("submit"))
+def submit(
+    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    file: Annotated[Path, typer.Argument(help="An npz archive with x_adv, and indices of a part.")],
+    record: Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")],
+    data: Annotated[
+        str, typer.Option(help="A named set; by default the one that the run was trained on.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
+    ] = None,
+    data_dir: Root = Path("data"),
+) -> None:
+    """Judge adversarials that somebody else found against the record of an evaluation."""
+    from spikeproof.cli._evaluate import Target
+    from spikeproof.cli._submit import submit_command
+
+    submit_command(Target(model, data, data_dir), file, record, out)
+
+
 @app.command(epilog=examples("export"))
 def export(
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],

@@ -24,6 +24,9 @@ EXAMPLES = {
         "spikeproof report runs/demo/* -o comparison.html",
         "spikeproof report --leaderboard benchmarks/results -o leaderboard.html",
     ),
+    "submit": (
+        "spikeproof submit runs/demo/robust found.npz --record runs/demo/robust/evaluation",
+    ),
     "export": (
         "spikeproof export runs/demo/sparse net.spkp",
         "spikeproof export package.module:factory net.spkp --shape 3x32x32 --precision int8",

@@ -54,9 +54,11 @@ from spikeproof.evaluate._record import (
 )
 from spikeproof.evaluate._roles import Roles, roles_of
 from spikeproof.evaluate._runner import Job, Progress
+from spikeproof.evaluate._submission import Submission, submit, write_submission
 from spikeproof.evaluate._suite import Adaptive, Step, Suite
 from spikeproof.evaluate._suites import ensemble19, named_suite
 from spikeproof.evaluate._sweeps import Point, points, sweeps
+from spikeproof.evaluate._theirs import Theirs
 from spikeproof.evaluate._trail import RELATIVE, Operation, Trail, trail
 from spikeproof.evaluate._transfer import Transfer, with_transfer
 from spikeproof.evaluate._vulnerability import Vulnerability, vulnerability
@@ -111,7 +113,9 @@ __all__ = [
     "StateNotReset",
     "Step",
     "StepRecord",
+    "Submission",
     "Suite",
+    "Theirs",
     "Trail",
     "Transfer",
     "Verdict",
@@ -151,6 +155,7 @@ __all__ = [
     "roles_of",
     "self_test",
     "steps_curve",
+    "submit",
     "success_over_all",
     "success_over_correct",
     "summary",
@@ -163,4 +168,5 @@ __all__ = [
     "worst_of",
     "write_diagnosis",
     "write_record",
+    "write_submission",
 ]

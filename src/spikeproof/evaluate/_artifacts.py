@@ -94,16 +94,7 @@ def rejudge(
     They are those of ``record.broken`` put together, or the record does not tell the truth.
     """
     samples = data.test if isinstance(data, Dataset) else data
-    for said, found, name in (
-        (record.model["weights_sha256"], fingerprint(model), "the weights are"),
-        (record.threat, plain(threat), "the threat is"),
-        (True, sealed(samples, record.data), "the samples being those of the record is"),
-    ):
-        if said != found:
-            raise Refusal(
-                f"{name} {found} and the record says {said}; adversarials are judged under what "
-                "they were made for; take what the record names"
-            )
+    check_terms(record, model, samples, threat)
     broken = dict.fromkeys(record.places, False)
     file = unchanged(folder, record)
     places, x_adv = read_tensors(file) if file else ([], torch.zeros(0))
@@ -116,6 +107,20 @@ def rejudge(
             verdict = judge(model, *args, threat, batch=batch)
             broken.update(zip(chosen, verdict.broken.tolist(), strict=True))
     return tuple(broken[place] for place in record.places)
+
+
+def check_terms(record: Record, model: nn.Module, samples: Samples, threat: Threat) -> None:
+    """Refuses another network, other samples and another threat than those of the record."""
+    for said, found, name in (
+        (record.model["weights_sha256"], fingerprint(model), "the weights are"),
+        (record.threat, plain(threat), "the threat is"),
+        (True, sealed(samples, record.data), "the samples being those of the record is"),
+    ):
+        if said != found:
+            raise Refusal(
+                f"{name} {found} and the record says {said}; adversarials are judged under what "
+                "they were made for; take what the record names"
+            )
 
 
 def unchanged(folder: Path, record: Record) -> Path | None:

@@ -1,0 +1,150 @@
+"""Adversarials that somebody else found, judged against the record of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikeproof import records
+from spikeproof.attacks import Threat, under_attack
+from spikeproof.data import Dataset
+from spikeproof.errors import Refusal
+from spikeproof.evaluate._artifacts import check_terms, digest
+from spikeproof.evaluate._feasible import possible
+from spikeproof.evaluate._intake import Samples
+from spikeproof.evaluate._judge import judge
+from spikeproof.evaluate._record import Record
+from spikeproof.evaluate._suite import plain
+from spikeproof.statistics import wilson
+
+SCHEMA = 1
+KIND = "submission"
+AT_ONCE = 64
+MOST = 8 << 30  # bytes of a file
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What became of proposals; samples by their number in the test set."""
+
+    samples: int  # of the record
+    given: tuple[int, ...]
+    outside: tuple[int, ...]  # beyond budget or range, or no numbers, or what no sensor delivers
+    unconfirmed: tuple[int, ...]  # the network answers them rightly
+    broken: tuple[int, ...]
+    new: tuple[int, ...]  # of them those that the record's suite left standing
+    stood: int
+
+    @property
+    def robust_accuracy(self) -> float:
+        """The worst case over the record's suite and these."""
+        return (self.stood - len(self.new)) / self.samples
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the worst case."""
+        return wilson(self.stood - len(self.new), self.samples)
+
+
+def submit(
+    file: Path, record: Record, model: nn.Module, data: Samples | Dataset, threat: Threat
+) -> Submission:
+    """Judges the adversarials of an ``.npz`` file; they count as those of any attack of ours.
+
+    It holds ``x_adv``, one input a sample in the units of the data, and ``indices``, the numbers
+    of these samples in the test set; without them they are all samples of the record, in its order.
+    """
+    samples = data.test if isinstance(data, Dataset) else data
+    check_terms(record, model, samples, threat)
+    known = [record.data.indices[place] for place in record.places]
+    indices, x_adv = _read(file, known, record.data.shape)
+    outside, unconfirmed, broken = set[int](), set[int](), set[int]()
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with under_attack(model):
+        for rows in torch.arange(len(indices)).split(AT_ONCE):
+            ids = [indices[row] for row in rows.tolist()]
+            x, y = (part.to(device) for part in samples.batch(torch.tensor(ids)))
+            proposed = x_adv[rows].to(device)
+            verdict = judge(model, proposed, x, y, threat, batch=1)
+            feasible = torch.tensor(possible(proposed, x, threat), device=device)
+            lawful = verdict.admissible & verdict.finite & feasible
+            for i, allowed, fooled in zip(
+                ids, lawful.tolist(), verdict.fooled.tolist(), strict=True
+            ):
+                (broken if allowed and fooled else outside if not allowed else unconfirmed).add(i)
+    stood = {i for i, stands in zip(known, record.robust, strict=True) if stands}
+    right = {i for i, right in zip(known, record.clean, strict=True) if right}
+
+    def listed(of: set[int]) -> tuple[int, ...]:
+        return tuple(i for i in indices if i in of)
+
+    return Submission(
+        samples=len(known),
+        given=tuple(indices),
+        outside=listed(outside),
+        unconfirmed=listed(unconfirmed),
+        broken=listed(broken & right),
+        new=listed(broken & stood),
+        stood=len(stood),
+    )
+
+
+def write_submission(path: Path, found: Submission, record: Path, file: Path) -> None:
+    """Writes what was judged, of which record and of which file."""
+    values: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "record": {"file": record.name, "sha256": digest(record)},
+        "adversarials": {"file": file.name, "sha256": digest(file)},
+        **plain(found),
+        "robust_accuracy": found.robust_accuracy,
+        "interval": list(found.interval),
+        "environment": records.environment(),
+    }
+    records.write_json(path, values)
+
+
+def _read(file: Path, known: Sequence[int], shape: tuple[int, ...]) -> tuple[list[int], Tensor]:
+    if file.stat().st_size > MOST:
+        raise Refusal(f"{file} has more than {MOST >> 30} GiB; split it into several files")
+    try:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
+            x_adv = archive["x_adv"]
+            indices = archive["indices"] if "indices" in archive else np.asarray(known)
+    except Exception as error:  # a damaged archive raises what its reader likes
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise _unreadable(file, error) from None
+    if x_adv.dtype.kind not in "fiub" or indices.dtype.kind not in "iu" or indices.ndim != 1:
+        raise Refusal(
+            f"{file} has x_adv of {x_adv.dtype} and indices of {indices.dtype} {indices.shape}; "
+            "inputs are numbers and indices a list of whole ones; write them so"
+        )
+    if x_adv.shape != (len(indices), *shape):
+        raise Refusal(
+            f"{file} has x_adv of shape {x_adv.shape} for {len(indices)} samples of {shape}; there "
+            "is one input for each sample; give indices, or an input for all of the record"
+        )
+    ids = [int(i) for i in indices]
+    if strangers := sorted(set(ids) - set(known)):
+        raise Refusal(
+            f"{file} has sample {strangers[0]}, which the record does not speak of; indices are "
+            "numbers in the test set; leave it out"
+        )
+    if len(set(ids)) != len(ids):
+        doubled = next(i for i in ids if ids.count(i) > 1)
+        raise Refusal(f"{file} has sample {doubled} twice; each has one proposal; keep the better")
+    return ids, torch.from_numpy(x_adv.astype(np.float32))
+
+
+def _unreadable(file: Path, error: Exception) -> Refusal:
+    return Refusal(
+        f"{file} is no npz archive with x_adv ({type(error).__name__}: {error}); write it by "
+        "numpy.savez(file, x_adv=..., indices=...)"
+    )
