@@ -1,5 +1,6 @@
 """The command line: parses, prints, picks a device."""
 
-from spikeproof.cli._app import app, main
+from spikeproof.cli._app import app
+from spikeproof.cli._main import main
 
 __all__ = ["app", "main"]

@@ -26,7 +26,9 @@ def energy(
 ) -> Operations:
     """Counts the operations of a network on test samples and prints them with their energy."""
     console = console or terminal()
-    counted, record = measured(target, limit=limit, table=table, console=None if as_json else console)
+    counted, record = measured(
+        target, limit=limit, table=table, console=None if as_json else console
+    )
     if as_json:
         console.print(json.dumps(record, indent=1, sort_keys=True))
         return counted
