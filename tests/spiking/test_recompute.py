@@ -130,10 +130,11 @@ def test_views_of_it_go_on_as_before():
 def counted(monkeypatch):
     """How often neurons run, and the bytes kept for a backward pass."""
     runs, kept = [], []
-    run, pack = _neurons.integrate_and_fire, _memory._pack
-    monkeypatch.setattr(
-        _neurons, "integrate_and_fire", lambda *a, **k: runs.append(0) or run(*a, **k)
-    )
+    pack = _memory._pack
+    for name in ("integrate_and_fire", "fire_and_pool"):
+        run = getattr(_neurons, name)
+        count = lambda *a, run=run, **k: runs.append(0) or run(*a, **k)  # noqa: E731
+        monkeypatch.setattr(_neurons, name, count)
 
     def spy(x):
         found = pack(x)

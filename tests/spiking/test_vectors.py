@@ -89,3 +89,19 @@ def test_what_is_stored_past_the_caches_arrives():
     loop = _vectors.compiled(lambda n: n.store("y", 0, n.load("x") + 1), past_caches=True)
     loop(100, {"x": line(x), "y": line(out)}, {})
     np.testing.assert_array_equal(out, x + 1)
+
+
+@pytest.mark.parametrize("length", [1, 16, 21])
+def test_windows_are_made_of_their_corners(length):
+    rows, across, weights = 3, 2, np.array([[1, 10], [100, 1000]], np.float32)
+    x = np.random.default_rng(length).integers(0, 9, (2 * rows, 2 * across, length))
+    x, out = x.astype(np.float32), np.zeros((rows, across, length), np.float32)
+
+    def body(lane):
+        a, b, c, d = (corner.load("x") for corner in lane.corners)
+        lane.store("y", 0, a + b * 10 + c * 100 + d * 1000)
+
+    lines = {"x": line(x), "y": line(out)}
+    _vectors.compiled(body)(length, lines, {}, rows * across, across)
+    places = x.reshape(rows, 2, across, 2, length)
+    np.testing.assert_array_equal(out, np.einsum("riwjc,ij->rwc", places, weights))

@@ -12,11 +12,11 @@ from torch import nn
 
 from spikeproof import seeding
 from spikeproof.errors import Refusal, short, within
-from spikeproof.models._pools import AvgPool2d
 from spikeproof.spiking import (
     IF,
     LIF,
     Averaged,
+    AvgPool2d,
     Direct,
     Encode,
     Encoder,

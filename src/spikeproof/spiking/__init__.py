@@ -16,6 +16,7 @@ from spikeproof.spiking._kernels import integrate_and_fire, kernel, kernel_in_us
 from spikeproof.spiking._memory import keep_large_blocks
 from spikeproof.spiking._network import Analog, SpikingNetwork
 from spikeproof.spiking._neurons import IF, LIF, Spiking
+from spikeproof.spiking._pools import AvgPool2d
 from spikeproof.spiking._recorder import Gradient, LayerRecord, recorded
 from spikeproof.spiking._rules import (
     ASSG,
@@ -66,6 +67,7 @@ __all__ = [
     "ATan",
     "Analog",
     "Averaged",
+    "AvgPool2d",
     "Direct",
     "Encode",
     "Encoder",

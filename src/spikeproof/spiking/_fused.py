@@ -51,6 +51,17 @@ def serves(
         and torch._C._len_torch_dispatch_stack() == 0
         and torch.autograd.forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
+        and (not how.pooled or _pools(current, how))
+    )
+
+
+def _pools(current: Tensor, how: How) -> bool:
+    return (
+        known_curve(how.rule) is not None
+        and current.dim() == 5
+        and current.shape[2] > 1  # strides of one channel say nothing of its layout
+        and current.shape[3] % 2 == current.shape[4] % 2 == 0
+        and current[0].is_contiguous(memory_format=torch.channels_last)
     )
 
 
@@ -60,8 +71,8 @@ def integrate_and_fire(
     theta: Tensor | float,
     tau: Tensor | float,
     how: How,
-) -> tuple[Tensor, Tensor]:
-    """Returns the spikes and the membrane after the last reset."""
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the spikes and, of what is not pooled, the membrane after the last reset."""
     if torch.is_grad_enabled():
         return _Fused.apply(current, membrane, theta, tau, how)
     return _forward(current, membrane, theta, tau, how, tracked=False)[:2]
@@ -93,10 +104,11 @@ def _back(lying: Tensor, order: Order) -> Tensor:
     return lying.permute(0, *(order.index(axis) + 1 for axis in range(1, lying.dim())))
 
 
-def _past_caches(current: Tensor) -> bool:
-    """Returns whether a train of these currents is better written to memory at once."""
-    size = current[0].numel()
-    return 4 * size * len(current) >= PAST_CACHES and size % WIDTH == 0
+def _past_caches(train: Tensor, how: How) -> bool:
+    """Returns whether a train is better written to memory at once."""
+    size = train[0].numel()
+    run = train.shape[2] if how.pooled else size
+    return 4 * size * len(train) >= PAST_CACHES and run % WIDTH == 0
 
 
 def _pieces(steps: int) -> list[tuple[int, int]]:
@@ -107,24 +119,40 @@ def _pieces(steps: int) -> list[tuple[int, int]]:
 Lines = dict[str, Tensor]
 
 
-def _run(loop: Loop, trains: Lines, numbers: dict[str, float], sums: Lines) -> None:
+def _units(current: Tensor, how: How) -> tuple[int, int, int]:
+    """Returns how many units threads may share, how many a sum takes, and windows in each.
+
+    A unit is an element, or two rows of places where windows are pooled.
+    """
+    if not how.pooled:
+        return current[0].numel(), BLOCK, 0
+    _, batch, channels, height, width = current.shape
+    return batch * height // 2, max(1, BLOCK // (2 * width * channels)), width // 2
+
+
+def _run(loop: Loop, trains: Lines, numbers: dict[str, float], sums: Lines, how: How) -> None:
     """Runs a loop over all elements on as many threads as torch has, where there is enough to do.
 
     The loops hold no lock of Python's; torch's own threads cannot be had from Python.
     """
     lines = {n: (x.data_ptr(), x.stride(0) if len(x) > 1 else 0) for n, x in trains.items()}
-    count, steps = trains["x"][0].numel(), len(trains["x"])
-    threads = max(1, min(torch.get_num_threads(), -(-count // BLOCK), count * steps // ALONE))
+    current = trains["x"]
+    count, block, across = _units(current, how)
+    bytes_of = {n: 4 * x[0].numel() // count for n, x in trains.items()}
+    blocks = -(-count // block)
+    threads = max(1, min(torch.get_num_threads(), blocks, current.numel() // ALONE))
 
     def part(low: int, high: int) -> None:
-        for begin in range(low, high, BLOCK if sums else high - low):
-            end = min(begin + BLOCK, high) if sums else high
-            here = {n: (place + 4 * begin, stride) for n, (place, stride) in lines.items()}
-            here |= {n: (x[begin // BLOCK].data_ptr(), 0) for n, x in sums.items()}
-            loop(end - begin, here, numbers)
+        for begin in range(low, high, block if sums else high - low):
+            end = min(begin + block, high) if sums else high
+            here = {n: (place + bytes_of[n] * begin, step) for n, (place, step) in lines.items()}
+            here |= {n: (x[begin // block].data_ptr(), 0) for n, x in sums.items()}
+            if across:
+                loop(current.shape[2], here, numbers, across * (end - begin), across)
+            else:
+                loop(end - begin, here, numbers)
 
-    blocks = -(-count // BLOCK)
-    edges = [min(blocks * i // threads * BLOCK, count) for i in range(threads)] + [count]
+    edges = [min(blocks * i // threads * block, count) for i in range(threads)] + [count]
     first, *others = pairwise(edges)
     waiting = [_pool().submit(part, *edges) for edges in others]
     part(*first)
@@ -150,7 +178,7 @@ class _Fused(torch.autograd.Function):
         theta: Tensor | float,
         tau: Tensor | float,
         how: How,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
         tracked = any(ctx.needs_input_grad)
         spikes, after, kept = _forward(current, membrane, theta, tau, how, tracked=tracked)
@@ -175,7 +203,8 @@ class _Fused(torch.autograd.Function):
             d_spikes = torch.zeros_like(current[:1]).expand(steps, *current.shape[1:])
         d_current = _new(1 if summed else steps, current, order)
         d_start = _new(1, current, order) if needs[1] or starts is not None else None
-        blocks = -(-current[0].numel() // BLOCK)
+        count, block, _ = _units(current, how)
+        blocks = -(-count // block)
         sums = torch.zeros(2, blocks, WIDTH, dtype=torch.float64)
         over_time = {"x": current, "ds": _like(d_spikes, order), "dx": d_current}
         over_time |= _present(mean=mean, deviation=deviation, slopes=slopes)
@@ -197,12 +226,13 @@ class _Fused(torch.autograd.Function):
                 further=summed and high < steps,
                 ended=d_after is not None,
                 learned=learned,
-                past_caches=_past_caches(d_current),
+                pooled=how.pooled,
+                past_caches=_past_caches(d_current, how),
             )
             lines = {n: x[low:high] if len(x) == steps else x for n, x in over_time.items()}
             lines |= _present(start=start, d_start=d_start if keeps else None, d_after=d_after)
             totals = {"d_theta": sums[0], "d_tau": sums[1]} if learned else {}
-            _run(backward(what), lines, ctx.numbers, totals)
+            _run(backward(what), lines, ctx.numbers, totals, how)
             d_after = d_start
         if rule.averaged and not held:
             d_current = (d_current / steps).expand(steps, *d_current.shape[1:])
@@ -224,13 +254,14 @@ def _forward(
     how: How,
     *,
     tracked: bool,
-) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
     """Returns spikes and last membrane; where a gradient is tracked, what it needs besides."""
     rule, memory = how.rule, how.memory or Memory()
     order, steps = _order(current), how.steps
     given = _dense(current, order)
     x = current = how.held(given)
-    over_time = {"x": x, "s": _new(steps, current, order)}
+    fired = current[..., ::2, ::2] if how.pooled else current
+    over_time = {"x": x, "s": _new(steps, fired, order)}
     observing = remembered = False
     means: Seen = (None, None)
     if tracked and known_curve(rule) is None:
@@ -251,7 +282,7 @@ def _forward(
                 memory.mean, memory.deviation = means
     pieces = _pieces(steps)
     starts = _new(len(pieces) - 1, current, order) if tracked and len(pieces) > 1 else None
-    after = _new(1, current, order)
+    after = None if how.pooled and len(pieces) == 1 else _new(1, current, order)
     numbers = {"theta": float(theta), "tau": float(tau)}
     for low, high in pieces:
         start = _start(membrane, starts, low, order)
@@ -265,16 +296,22 @@ def _forward(
             rule if observing and isinstance(rule, ASSG) else None,
             remembered,
             held=len(given) < steps,
-            past_caches=_past_caches(x),
+            ended=ends is not None,
+            pooled=how.pooled,
+            past_caches=_past_caches(over_time["s"], how),
         )
         lines = {n: x[low:high] for n, x in over_time.items()}
         lines |= _present(start=start, after=ends)
-        _run(forward(what), lines, numbers, {})
+        _run(forward(what), lines, numbers, {}, how)
     slopes = None
     if "u" in over_time:
         trace = Trace(current, over_time["u"], over_time["s"], theta, tau)
         slopes = _like(rule.slopes(trace, how.memory), order)
-    return over_time["s"], after[0], [given, membrane, starts, slopes, *means]
+    return (
+        over_time["s"],
+        None if after is None else after[0],
+        [given, membrane, starts, slopes, *means],
+    )
 
 
 def _start(membrane: Tensor | None, starts: Tensor | None, low: int, order: Order) -> Tensor | None:

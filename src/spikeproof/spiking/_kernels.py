@@ -64,6 +64,28 @@ def integrate_and_fire(  # noqa: PLR0913  what a layer of neurons is told
     return _reference.Reference.apply(current, membrane, theta, tau, how)
 
 
+def fire_and_pool(
+    current: Tensor,
+    theta: Tensor | float,
+    tau: Tensor | float,
+    *,
+    hard: bool,
+    rule: Rule,
+    memory: Memory | None,
+    steps: int,
+) -> Tensor | None:
+    """Returns the means of 2x2 places of the spikes, bit for bit, which are nowhere written.
+
+    None where the kernel in use does not serve this.
+    """
+    how = How(hard, rule, memory, steps, pooled=True)
+    fast = None if _plain() else _compiled(current.device.type)
+    if fast is None or not fast.serves(current, None, theta, tau, how):
+        return None
+    means: Tensor = fast.integrate_and_fire(current, None, theta, tau, how)[0]
+    return means
+
+
 @contextmanager
 def kernel(name: str) -> Iterator[None]:
     """Runs the block's neurons by the ``reference``, or by the fastest that serves: ``auto``.

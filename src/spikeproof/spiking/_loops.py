@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from operator import add
 from typing import Any
 
@@ -44,8 +44,9 @@ class Pass:
     held: bool = False  # x is one step
     summed: bool = False  # dx is one sum over time
     further: bool = False  # to which the steps after these have given
-    ended: bool = False  # there is a gradient at the last membrane
+    ended: bool = False  # the last membrane is written; back: it has a gradient
     learned: bool = False  # threshold and leak have gradients
+    pooled: bool = False  # spikes are means of 2x2 places
     past_caches: bool = False
 
 
@@ -62,14 +63,28 @@ def backward(what: Pass) -> Loop:
 
 
 def _forward(lane: Lane, what: Pass) -> None:
+    if not what.pooled:
+        for t, s in enumerate(_fired(lane, what)):
+            lane.store("s", t, s)
+        return
+    totals = [lane.splat(0)] * what.steps
+    for corner in lane.corners:
+        totals = [a + s for a, s in zip(totals, _fired(corner, what), strict=True)]
+    for t, total in enumerate(totals):
+        lane.store("s", t, total * 0.25)
+
+
+def _fired(lane: Lane, what: Pass) -> list[Value]:
+    """Returns the spikes, everything besides them written."""
     u, s, v = trace(lane, what)
     for t in range(what.steps):
-        lane.store("s", t, s[t])
         if what.kept:
             lane.store("u", t, u[t])
         if what.adaptive is not None:
             _observe(lane, what, what.adaptive, t, abs(u[t] - lane.number("theta")))
-    lane.store("after", 0, v[-1])
+    if what.ended:
+        lane.store("after", 0, v[-1])
+    return s
 
 
 def trace(lane: Lane, what: Pass) -> tuple[list[Value], list[Value], list[Value]]:
@@ -104,13 +119,23 @@ def _observe(lane: Lane, what: Pass, rule: ASSG, t: int, distance: Value) -> Non
 
 
 def _backward(lane: Lane, what: Pass) -> None:
+    if not what.pooled:
+        _descend(lane, what, partial(lane.load, "ds"))
+        return
+    shares = [lane.load("ds", t) * 0.25 for t in range(what.steps)]
+    for corner in lane.corners:
+        _descend(corner, what, shares.__getitem__)
+
+
+def _descend(lane: Lane, what: Pass, ds: Callable[[int], Value]) -> None:
+    """Writes the gradients of currents whose spikes have these at a step."""
     tau = lane.number("tau")
     u, s, v = trace(lane, what)
     dv = lane.load("d_after") if what.ended else lane.splat(0)
     d_theta, d_tau = lane.splat(0), lane.splat(0)
     given = []
     for t in reversed(range(what.steps)):
-        d = _through_spike(lane, what, t, u[t], dv)
+        d = _through_spike(lane, what, t, u[t], dv, ds(t))
         if what.learned:
             d_theta = d_theta - d
             if what.temporal and not what.hard:
@@ -138,8 +163,8 @@ def _hand_on_sum(lane: Lane, what: Pass, given: list[Value]) -> None:
     lane.store("dx", 0, total + lane.load("dx") if what.further else total)
 
 
-def _through_spike(lane: Lane, what: Pass, t: int, u: Value, dv: Value) -> Value:
-    theta, e = lane.number("theta"), lane.load("ds", t)
+def _through_spike(lane: Lane, what: Pass, t: int, u: Value, dv: Value, e: Value) -> Value:
+    theta = lane.number("theta")
     if what.through:
         e = e - (u if what.hard else theta) * dv
     return _slope(lane, what, t, u - theta) * e

@@ -14,6 +14,7 @@ from spikeproof.shapes import Logits
 from spikeproof.spiking._encoders import Encode
 from spikeproof.spiking._memory import spikes_kept_small
 from spikeproof.spiking._neurons import Spiking
+from spikeproof.spiking._pools import in_turn
 from spikeproof.spiking._recompute import run_in_blocks
 
 
@@ -44,7 +45,7 @@ class SpikingNetwork(nn.Module):
         if entered.device.type == "cpu":  # where convolutions, norms and pools are faster in it
             entered = entered.clone(memory_format=torch.channels_last)
         with spikes_kept_small() if self.training else nullcontext():  # frozen layers keep none
-            run = run_in_blocks(self.layers, entered) if self.recompute else self.layers(entered)
+            run = (run_in_blocks if self.recompute else in_turn)(self.layers, entered)
             return run.unflatten(0, (-1, len(x)))
 
     @override

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from spikeproof.errors import Refusal, short
 from spikeproof.shapes import Folded, Membrane, Train
-from spikeproof.spiking._kernels import integrate_and_fire
+from spikeproof.spiking._kernels import fire_and_pool, integrate_and_fire
 from spikeproof.spiking._memory import note_spikes
 from spikeproof.spiking._rules import BPTT, Memory, Rule
 
@@ -125,10 +125,27 @@ class Spiking(nn.Module):
             steps=steps,
         )
 
+    def pooled(self, x: Tensor) -> Folded | None:
+        """Returns what a 2x2 average pool makes of the spikes, in one pass; None if it cannot."""
+        if self.smooth:
+            return None
+        means = fire_and_pool(
+            self._current(x),
+            self.theta,
+            self.tau,
+            hard=self.neuron.reset == "hard",
+            rule=self.rule,
+            memory=self.memory,
+            steps=self.T,
+        )
+        return None if means is None else means.flatten(0, 1)
+
+    def _current(self, x: Tensor) -> Tensor:
+        return x[None] if self.opens_time else self.unfolded(x)
+
     @override
     def forward(self, x: Tensor) -> Folded:
-        current, steps = (x[None], self.T) if self.opens_time else (self.unfolded(x), None)
-        spikes, _ = self._run(current, None, steps)
+        spikes, _ = self._run(self._current(x), None, self.T)
         return spikes.flatten(0, 1) if self.smooth else note_spikes(spikes.flatten(0, 1))
 
     @override

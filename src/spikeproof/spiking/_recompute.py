@@ -22,6 +22,7 @@ from spikeproof.errors import Refusal
 from spikeproof.spiking._gates import Gate
 from spikeproof.spiking._kernels import CHOSEN, kernel
 from spikeproof.spiking._neurons import Spiking
+from spikeproof.spiking._pools import in_turn
 
 Kept = list[tuple[dict[str, Any], dict[str, Any]]]  # attributes, and what they were
 
@@ -31,9 +32,9 @@ def run_in_blocks(layers: nn.Module, x: Tensor) -> Tensor:
     transformed = torch._C._functorch.peek_interpreter_stack() is not None
     hooked = layers._forward_hooks or layers._forward_pre_hooks
     if not torch.is_grad_enabled() or transformed or hooked or torch.compiler.is_compiling():
-        return layers(x)
+        return in_turn(layers, x)
     for block in blocks_of(layers):
-        x = block(x) if _is_kept(block) else _run_again_later(block, x)
+        x = in_turn(block, x) if _is_kept(block) else _run_again_later(block, x)
     return x
 
 
@@ -76,6 +77,7 @@ def _run_again_later(block: nn.Sequential, x: Tensor) -> Tensor:
     states = [(g, g.get_state()) for g in _generators(parts)]
     name_of_kernel = CHOSEN[0]
     out: Any = checkpoint(
+        in_turn,
         block,
         x,
         use_reentrant=False,

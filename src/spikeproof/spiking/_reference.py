@@ -22,6 +22,7 @@ class How:
     memory: Memory | None
     steps: int  # a current of one step is held for them
     curve: Surrogate | None = None  # fires its primitive in place of the step
+    pooled: bool = False  # spikes are handed on as means of 2x2 places
 
     def held(self, current: Tensor) -> Tensor:
         """Returns the currents of all steps."""

@@ -49,6 +49,7 @@ def serves(
         and all(x.dtype == torch.float32 and x.shape == current.shape[1:] for x in given[1:])
         and current.numel() > 0
         and all(not isinstance(p, Tensor) or p.dim() == 0 for p in (theta, tau))
+        and not how.pooled
         and not torch.compiler.is_compiling()
         and torch._C._functorch.peek_interpreter_stack() is None
     )

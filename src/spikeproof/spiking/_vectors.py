@@ -4,6 +4,10 @@ A loop's body is a function of a ``Lane``: Python runs it once, and what it does
 becomes the code of one iteration over ``WIDTH`` elements, and once more of one element, for what
 is left at the end. Python's own loops, branches and lists are gone by then, so that what a list
 holds is in registers. No operation is contracted or reordered: arithmetic is IEEE's.
+
+A loop may run over windows, one after the other: what a window makes lies at its ``length``
+elements, and what it is made of in its corners, 2x2 runs of as many. Rows of places lie densely
+with the elements of a place together, as maps do that have their channels last.
 """
 
 from __future__ import annotations
@@ -97,11 +101,13 @@ class Value:
 class Lane:
     """``width`` neighbours in one iteration of a loop: what a body reads, computes and writes.
 
-    A train has a line of numbers for every step; a total has ``WIDTH`` parts in float64.
+    A train has a line of numbers for every step; a total has ``WIDTH`` parts in float64. The
+    ``corners`` are the same elements at the places of their window.
     """
 
-    def __init__(self, code: _Code, width: int, at: Any) -> None:
+    def __init__(self, code: _Code, width: int, at: Any, corners: tuple[Lane, ...] = ()) -> None:
         self.code, self.width, self.at, self.build = code, width, at, code.build
+        self.corners = corners
 
     def number(self, name: str) -> Value:
         """Returns a number of the call."""
@@ -173,17 +179,21 @@ class _Code:
         self.lines: dict[str, int] = {}
         self.numbers: dict[str, int] = {}
         self.module = ir.Module()
-        kind = ir.FunctionType(ir.VoidType(), [_I64, _PLACE, _PLACE, _PLACE])
+        kind = ir.FunctionType(ir.VoidType(), [*[_I64] * 3, *[_PLACE] * 3])
         self.function = ir.Function(self.module, kind, "loop")
-        length, *self.given = self.function.args
-        blocks = ("entry", "lanes", "lane", "rest", "one", "end")
+        length, windows, across, *self.given = self.function.args
+        blocks = ("entry", "window", "lanes", "lane", "rest", "one", "next", "end")
         block = {name: self.function.append_basic_block(name) for name in blocks}
         self.entry = ir.IRBuilder(block["entry"])
         self.known: dict[tuple[str, int], Any] = {}
-        build = self.build = ir.IRBuilder(block["lanes"])
+        build = self.build = ir.IRBuilder(block["window"])
 
+        window = build.phi(_I64)
+        window.add_incoming(_I64(0), block["entry"])
+        made, places = build.mul(window, length), self._corners(window, length, across)
+        build.branch(block["lanes"])
         start: Any = _I64(0)
-        ways = ((WIDTH, "entry", "lanes", "lane", "rest"), (1, "lanes", "rest", "one", "end"))
+        ways = ((WIDTH, "window", "lanes", "lane", "rest"), (1, "lanes", "rest", "one", "next"))
         for width, before, head, inside, after in ways:
             build.position_at_end(block[head])
             at = build.phi(_I64)
@@ -192,15 +202,29 @@ class _Code:
             fits = build.icmp_signed("<=", stop, length)
             build.cbranch(fits, block[inside], block[after])
             build.position_at_end(block[inside])
-            body(Lane(self, width, at))
+            corners = tuple(Lane(self, width, build.add(place, at)) for place in places)
+            body(Lane(self, width, build.add(made, at), corners))
             at.add_incoming(stop, block[inside])
             build.branch(block[head])
             start = at
+        build.position_at_end(block["next"])
+        done = build.add(window, _I64(1))
+        window.add_incoming(done, block["next"])
+        more = build.icmp_signed("<", done, windows)
+        build.cbranch(more, block["window"], block["end"])
         build.position_at_end(block["end"])
         if past_caches:
             build.fence("seq_cst")
         build.ret_void()
-        self.entry.branch(block["lanes"])
+        self.entry.branch(block["window"])
+
+    def _corners(self, window: Any, length: Any, across: Any) -> tuple[Any, ...]:
+        """Returns where the places of a window begin."""
+        build = self.build
+        above = build.mul(build.sdiv(window, across), across)  # windows in the rows above
+        left = build.shl(build.mul(build.add(window, above), length), _I64(1))
+        below = build.add(left, build.shl(build.mul(across, length), _I64(1)))
+        return left, build.add(left, length), below, build.add(below, length)
 
     def line(self, name: str, step: int) -> Any:
         """Returns where a step of a train begins, found before the loops."""
@@ -230,13 +254,23 @@ class Loop:
     numbers: tuple[str, ...]
 
     def __call__(
-        self, length: int, lines: Mapping[str, Line], numbers: Mapping[str, float]
+        self,
+        length: int,
+        lines: Mapping[str, Line],
+        numbers: Mapping[str, float],
+        windows: int = 1,
+        across: int = 1,
     ) -> None:
-        """Runs over the first ``length`` elements of every line."""
+        """Runs over the first ``length`` elements of every line, or of so many windows.
+
+        A row has ``across`` windows.
+        """
         places, strides = zip(*(lines[name] for name in self.lines), strict=True)
         count = len(places)
         self.run(
             length,
+            windows,
+            across,
             (ctypes.c_void_p * count)(*places),
             (ctypes.c_int64 * count)(*strides),
             (ctypes.c_float * len(self.numbers))(*(numbers[name] for name in self.numbers)),
@@ -253,7 +287,7 @@ def compiled(body: Body, *, past_caches: bool = False) -> Loop:
     code = _Code(body, past_caches=past_caches)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(code.module)), _machine())
     engine.finalize_object()
-    kinds = (ctypes.c_int64, *[ctypes.c_void_p] * 3)
+    kinds = (*[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 3)
     run = ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("loop"))
     return Loop(engine, run, tuple(code.lines), tuple(code.numbers))
 
