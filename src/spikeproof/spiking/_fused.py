@@ -298,7 +298,7 @@ def _forward(
             held=len(given) < steps,
             ended=ends is not None,
             pooled=how.pooled,
-            past_caches=_past_caches(over_time["s"], how),
+            past_caches=_past_caches(over_time.get("mean", over_time["s"]), how),
         )
         lines = {n: x[low:high] for n, x in over_time.items()}
         lines |= _present(start=start, after=ends)
