@@ -23,6 +23,7 @@ from spikeproof.spiking import recorded
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 RUN = [page for page in PAGES if ">>> " in page.read_text()]
 
 
@@ -81,9 +82,12 @@ def test_every_command_that_is_shown_can_be_typed(page):
     for line in commands(page):
         command, words = typer.main.get_command(app), shlex.split(line)
         name = words.pop(0)
-        while hasattr(command, "commands"):
+        while hasattr(command, "commands") and not words[0].startswith("-"):
             name = words.pop(0)
             command = command.commands[name]
+        if hasattr(command, "commands"):  # an option of its own, which would act at once
+            assert words[0] in {option for one in command.params for option in one.opts}, line
+            continue
         command.make_context(name, words)  # parses, and runs nothing
 
 
@@ -223,6 +227,28 @@ def test_an_example_is_short_and_runs(script, tmp_path):
     assert done.stdout.strip()
     assert any((tmp_path / "out").iterdir())
     assert {path.name for path in tmp_path.iterdir()} == {"out"}, "it writes elsewhere"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_a_notebook_is_stripped_and_runs_offline(path, tmp_path):
+    told = json.loads(path.read_text())["cells"]
+    code = [cell for cell in told if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    alone = "import socket\nsocket.socket.connect = socket.getaddrinfo = None"
+    cells = [alone, *("".join(cell["source"]) for cell in code)]
+    (tmp_path / "cells.py").write_text("\n".join(cells))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", tmp_path / "cells.py"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    pages = list(tmp_path.rglob("report.html"))
+    assert str(pages[0]) in done.stdout
+    assert "data-figure" in pages[0].read_text()
 
 
 def peers_row(record: dict) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -139,13 +140,11 @@ def _seen(stage: Stage) -> None:
     conditions = Conditions(INSIDE, resume=(out / LOCK).exists())
     target = Target(str(stage.at(SEEN)), device=stage.device)
     found = diagnose_command(target, THREAT, (), (), out, conditions, stage.aside)
-    clean, attacked = ({f.name: f.rate for f in seen.firing} for seen in found.seen)
-    moved = (
-        f"{name} from {sum(clean[name]) / len(clean[name]):.1%} to "
-        f"{sum(attacked[name]) / len(attacked[name]):.1%}"
-        for name in clean
-    )
-    stage.console.print(f"inside {SEEN}, attacks move the rates of layers: {', '.join(moved)}")
+    layers: dict[str, list[float]] = {}
+    for raster in found.rasters:
+        layers.setdefault(raster.layer, []).append(raster.parted)
+    turned = (f"{fmean(shares):.1%} in {name}" for name, shares in layers.items())
+    stage.console.print(f"inside {SEEN}, an attack turns spikes: {', '.join(turned)}")
 
 
 def _counted(stage: Stage) -> None:

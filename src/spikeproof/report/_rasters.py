@@ -27,8 +27,8 @@ def raster_section(diagnosis: Mapping[str, Any], key: str) -> Section | None:
         key,
         "Spikes, clean against attacked",
         (Note(parting(list(samples.values()))), *figures),
-        "Rows are neurons, spread evenly over a layer, columns steps of time. What an attack adds "
-        "and removes in one layer is what the next one sees of it.",
+        "Rows are neurons, spread evenly over a layer, columns steps of time. The framed layer is "
+        "the first in which clean and attacked spikes part.",
     )
 
 
