@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -10,12 +12,25 @@ from spikeproof.cli import _demo, app
 from spikeproof.evaluate import _evaluate
 from spikeproof.records import read_json
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["train.epochs=1", "train.warmup=0", "data.limit=96"]
 
 
 def quickly(path):
     stages = [f"stages.{n}.epochs=1" for n in (1, 2, 3)] if path.stem == "sparse" else []
     return read_recipe(path, [*QUICK, *stages])
+
+
+def shape(text):
+    """What the story says whatever its numbers are."""
+    text = re.sub(r"; (flagged|unreliable|no evidence of masking)", "; ...", text)
+    text = re.sub(r"is that of \w+", "is that of ...", text)
+    return " ".join(re.sub(r"\d[\d.,]*\d|\d", "#", text).split())
+
+
+def block_of_the_readme():
+    blocks = (ROOT / "README.md").read_text().split("```")
+    return next(block for block in blocks if "learn to read handwriting" in block)
 
 
 @pytest.fixture
@@ -48,6 +63,7 @@ def test_a_demo_that_was_stopped_goes_on_and_tells_the_same_again(
     assert (out / "natural" / "model.safetensors").read_bytes() == weights
     for word in (*_demo.NETWORKS, "95 % interval", "layers.10", "uJ", "bytes", "commands.sh"):
         assert word in first
+    assert shape(first.replace(str(out), "runs/demo")) == shape(block_of_the_readme())
     page = (out / "report.html").read_text()
     for word in ("Of 3 evaluations", "Sample by sample", "Operations and energy", "Packed"):
         assert word in page

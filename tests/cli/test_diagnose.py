@@ -114,9 +114,3 @@ def test_what_cannot_be_diagnosed_costs_one_sentence(run, here, words, said):
     assert code == 2
     assert said in complaint
     assert complaint.count("\n") == 0
-
-
-def test_the_help_has_examples(run):
-    code, said, _ = run("diagnose", "--help")
-    assert code == 0
-    assert "spikeproof diagnose runs/demo --limit 32" in said

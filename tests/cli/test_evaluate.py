@@ -118,6 +118,29 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_program_gets_json_and_a_person_reads_the_rest_aside(run, folder, here):
+    how = ("--suite", "mine.toml", "--threat", "linf:0.1", "--limit", 20, "--device", "cpu")
+    for name in "ab":
+        _, said, aside = run("evaluate", folder, *how, "--out", here / name, "--json")
+        told, record = json.loads(said), read_record(here / name / "record.json")
+        assert told["robust_accuracy"] == record.robust_accuracy
+        assert told["finding"]["status"] == record.finding.status
+        assert f"worst case {record.robust_accuracy:.2%}" in aside
+    _, said, aside = run("compare", here / "a", here / "b", "--json")
+    (pair,) = json.loads(said)
+    assert (pair["only_first"], pair["only_second"], pair["p"]) == (0, 0, 1.0)
+    assert "McNemar" in aside
+    few = ("--part", "trail", "--limit", 2, "--out", here / "d", "--device", "cpu")
+    _, said, aside = run("diagnose", folder, *few, "--json")
+    assert json.loads(said)["samples"] == 2
+    assert "record:" in aside
+    (here / "tiny.toml").write_text(RECIPE)
+    words = ("train.epochs=1", "data.limit=64", "--out", here / "run", "--device", "cpu")
+    _, said, aside = run("train", here / "tiny.toml", *words, "--json")
+    assert json.loads(said) == json.loads((here / "run" / "record.json").read_text())
+    assert "epoch 1/1" in aside
+
+
 def test_the_last_lines_say_worst_case_doubts_and_where_the_record_is(run, folder, tmp_path):
     words = ("--threat", "linf:0.1", "--limit", 20, "--out", tmp_path / "e", "--device", "cpu")
     code, said, complaint = run("evaluate", folder, *words)

@@ -170,6 +170,17 @@ def standing(values: dict) -> tuple[float, tuple[float, float]]:
     return clean.mean(), wilson(int(clean.sum()), count)
 
 
+def raster(sample: int, layer: str, parted: float, neurons: int = 20, steps: int = 4) -> dict:
+    """What a layer did on a sample, clean and attacked, at random."""
+    generator = np.random.default_rng(sample)
+    spikes = generator.random((2, neurons * steps)) < 0.3
+    told = [{"bits": bits(row), "count": neurons * steps} for row in spikes]
+    return {
+        "sample": sample, "layer": layer, "T": steps, "steps": steps, "parted": parted,
+        "neurons": {"u4": numbers(range(neurons))}, "clean": told[0], "attacked": told[1],
+    }  # fmt: skip
+
+
 def diagnosis() -> dict:
     """A record of a diagnosis: a trail of three operations, two rules, a plane, rates."""
     rules = ["own gradient", "ASSG(surrogate=ATan(alpha=1.0), vanishing=0.85)"]
@@ -189,6 +200,10 @@ def diagnosis() -> dict:
             {"inputs": inputs, "firing": [
                 {"name": name, "T": 4, "neurons": 64} for name in ("layers.2", "layers.10")
             ]} for inputs in ("clean", "attacked")
+        ],
+        "rasters": [
+            raster(sample, name, parted=0.1 * (sample + (name == "layers.10")))
+            for sample in (0, 3) for name in ("layers.2", "layers.10")
         ],
         "planes": [{"sample": 3, "kind": "random", "at": at.tolist(), "margin": floats}],
         "summary": {

@@ -14,7 +14,7 @@ def sections():
 
 def test_all_parts_of_a_diagnosis_have_their_section(sections):
     assert [*sections] == [
-        "widths", "trail", "vulnerability", "landscape", "places", "layers", "notes",
+        "widths", "trail", "rasters", "vulnerability", "landscape", "places", "layers", "notes",
     ]  # fmt: skip
 
 

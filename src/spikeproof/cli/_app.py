@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ Root = Annotated[
     typer.Option("--data-dir", envvar="SPIKEPROOF_DATA", help="The folder of the data sets."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a JSON record, all else to stderr.")]
 Name = Annotated[str, typer.Argument(help="A named set, or the path of files with --format.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run was ended.")]
 Format = Annotated[
@@ -77,20 +79,25 @@ def train(
         typer.Option(metavar="PATH", help="The run folder; runs/NAME of the recipe by default."),
     ] = None,
     resume: Resume = False,
+    as_json: Json = False,
     data_dir: Root = Path("data"),
     device: Device = "auto",
 ) -> None:
     """Train the network of a recipe, and test the weights that validation selected."""
     from spikeproof.catalogue import read_recipe
+    from spikeproof.cli._terminal import say, voice
     from spikeproof.cli._train import train as run
 
-    run(
+    record = run(
         read_recipe(recipe, overrides or ()),
         _folder(out) or Path("runs") / recipe.stem,
         data_dir,
         device=device,
         resume=resume,
+        console=voice(as_json=as_json),
     )
+    if as_json:
+        say(record)
 
 
 @app.command(epilog=examples("evaluate"))
@@ -121,21 +128,26 @@ def evaluate(  # noqa: PLR0913  the flags of one command
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time; changes no result.")] = 64,
     shard: Annotated[str, typer.Option(help="k/n: this process takes one part of n.")] = "1/1",
     seed: int = 0,
+    as_json: Json = False,
     data_dir: Root = Path("data"),
     device: Device = "auto",
 ) -> None:
     """Attack a network with a suite, judge every claim, tell what stands and what is doubtful."""
     from spikeproof.cli._evaluate import Target, evaluate_command, shard_of
-    from spikeproof.evaluate import Conditions
+    from spikeproof.cli._terminal import say, voice
+    from spikeproof.evaluate import Conditions, summary
 
     folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
-    evaluate_command(
+    record = evaluate_command(
         Target(model, data, data_dir, device, tuple(transfer or ()), control),
         threat,
         suite,
         _folder(out) or folder / "evaluation",
         Conditions(limit, seed, batch, shard_of(shard), resume),
+        voice(as_json=as_json),
     )
+    if as_json:
+        say({**summary(record), "finding": asdict(record.finding)})
 
 
 @app.command(epilog=examples("diagnose"))
@@ -163,33 +175,42 @@ def diagnose(  # noqa: PLR0913  the flags of one command
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time; changes no result.")] = 64,
     seed: int = 0,
+    as_json: Json = False,
     data_dir: Root = Path("data"),
     device: Device = "auto",
 ) -> None:
     """Look inside a network under attack: sparsity trail, vulnerability, landscape, curves."""
     from spikeproof.cli._diagnose import diagnose_command
     from spikeproof.cli._evaluate import Target
-    from spikeproof.evaluate import Conditions
+    from spikeproof.cli._terminal import say, voice
+    from spikeproof.evaluate import Conditions, overview
 
     folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
-    diagnose_command(
+    found = diagnose_command(
         Target(model, data, data_dir, device),
         threat,
         rule or (),
         part or (),
         _folder(out) or folder / "diagnosis",
         Conditions(limit, seed, batch, resume=resume),
+        voice(as_json=as_json),
     )
+    if as_json:
+        say(overview(found))
 
 
 @app.command(epilog=examples("compare"))
 def compare(
     records: Annotated[list[Path], typer.Argument(help="Records, or the folders that hold them.")],
+    as_json: Json = False,
 ) -> None:
     """Compare networks sample by sample: exact McNemar tests with Holm's correction."""
     from spikeproof.cli._evaluate import compare_command
+    from spikeproof.cli._terminal import say, voice
 
-    compare_command(records)
+    pairs = compare_command(records, voice(as_json=as_json))
+    if as_json:
+        say([asdict(pair) for pair in pairs])
 
 
 @app.command(epilog=examples("report"))
@@ -264,7 +285,7 @@ def run_packed(
     limit: Annotated[int, typer.Option(min=0, help="The first samples; 0: all.")] = 0,
     execution: Annotated[str, typer.Option(help="auto, weights or events; same bits.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+    as_json: Json = False,
     data_dir: Root = Path("data"),
 ) -> None:
     """Run a packed network without torch: accuracy, operations, bytes."""
@@ -281,7 +302,7 @@ def energy(
     ] = "",
     limit: Annotated[int, typer.Option(min=0, help="Test samples; 0: all.")] = 256,
     table: Annotated[str, typer.Option(help="fp32, fp16, int32 or int8.")] = "fp32",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+    as_json: Json = False,
     data_dir: Root = Path("data"),
 ) -> None:
     """Count spikes, operations and energy layer by layer."""

@@ -23,6 +23,7 @@ from spikeproof.cli._train import pick_device
 from spikeproof.data import Dataset, load
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import (
+    Comparison,
     Conditions,
     Progress,
     Record,
@@ -156,11 +157,14 @@ def load_sources(names: Sequence[str]) -> dict[str, nn.Module]:
     return sources
 
 
-def compare_command(paths: Sequence[Path], console: Console | None = None) -> None:
-    """Prints every pair of records compared."""
+def compare_command(
+    paths: Sequence[Path], console: Console | None = None
+) -> tuple[Comparison, ...]:
+    """Prints every pair of records compared, and returns them."""
     console = console or terminal()
     found = {str(p): read_record(p / "record.json" if p.is_dir() else p) for p in paths}
-    for pair in compare(found):
+    pairs = compare(found)
+    for pair in pairs:
         console.print(
             f"{pair.first} {pair.robust[0]:.2%} and {pair.second} {pair.robust[1]:.2%} worst case: "
             f"{pair.only_first} samples stand in the first alone, {pair.only_second} in the "
@@ -168,6 +172,7 @@ def compare_command(paths: Sequence[Path], console: Console | None = None) -> No
         )
         if pair.parity.verdict != "pass":
             console.print(f"  no ranking follows (C30): {pair.parity.detail}")
+    return pairs
 
 
 def report(console: Console, record: Record, out: Path) -> None:

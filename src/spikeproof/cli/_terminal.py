@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,16 @@ def aside() -> Console:
     console = _Aside(stderr=True, markup=False, highlight=False)
     console.soft_wrap = not console.is_terminal
     return console
+
+
+def voice(*, as_json: bool) -> Console:
+    """Returns where a command tells what it does: aside where a record is all that is asked for."""
+    return aside() if as_json else terminal()
+
+
+def say(record: Any) -> None:
+    """Prints a record as JSON for a program to read."""
+    terminal().print(json.dumps(record, indent=1, sort_keys=True), soft_wrap=True)
 
 
 class _Aside(Console):
