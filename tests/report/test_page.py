@@ -172,9 +172,9 @@ def test_sections_stand_in_the_order_of_questions(pages, tmp_path):
     assert titles == [
         "Doubts", "Accuracy against the attacker", "Which attack broke what",
         "The same network through each gradient", "One attack, one thing changed",
-        "The trail of sparsity", "What breaks it", "Vulnerability against its bounds",
-        "The landscape around a sample", "Before and behind the encoder", "Layers",
-        "What the diagnosis left out", "Provenance",
+        "The trail of sparsity", "What breaks it", "Spikes, clean against attacked",
+        "Vulnerability against its bounds", "The landscape around a sample",
+        "Before and behind the encoder", "Layers", "What the diagnosis left out", "Provenance",
     ]  # fmt: skip
 
 
