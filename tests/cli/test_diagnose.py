@@ -100,7 +100,7 @@ def test_a_network_without_a_gradient_says_so(run, here):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("nowhere",), "is no run folder and no package.module:factory"),
+        (("nowhere",), "is no run folder, no packed file and no package.module:factory"),
         (("nets_to_diagnose:build_it",), "give --data"),
         (("nets_to_diagnose:build_it", "--rule", "asg"), "did you mean 'assg'"),
         (("nets_to_diagnose:build_it", "--data", "digits", "--part", "x"), "is no part"),

@@ -201,7 +201,7 @@ def test_shards_add_up_and_two_records_are_compared(run, folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("nowhere",), "is no run folder and no package.module:factory"),
+        (("nowhere",), "is no run folder, no packed file and no package.module:factory"),
         (("our_own_net:build_it",), "give --data"),
         (("our_own_net:absent", "--data", "digits"), "cannot be imported"),
         (("no_such_package:f", "--data", "digits"), "cannot be imported"),
@@ -320,3 +320,23 @@ def test_other_commands_adopt_it_too(run, here):
     code, out, said = run("energy", *words, "--json")
     assert code == 0, said
     assert json.loads(out)["updates"] > 0
+
+
+def test_a_packed_file_is_attacked_by_what_needs_no_gradient(run, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--data", "digits", "--suite", "smoke", "--limit", 4)
+    code, _, _ = run("export", folder, "net.spkp")
+    assert code == 0
+    code, out, _ = run("evaluate", "net.spkp", *words)
+    assert code == 0
+    assert "S1-random: broke" in out
+    assert "S3-pgd-7: not run, the gradient of Packed does not reach its input" in out
+    assert "doubts: unreliable" in out
+    assert read_record(tmp_path / "runs/net/evaluation/record.json").model["name"] == "Packed"
+    code, _, complaint = run("evaluate", "net.spkp")
+    assert (code, "give --data" in complaint) == (2, True)
+    (tmp_path / "net.spkp").write_bytes((tmp_path / "net.spkp").read_bytes()[:-9])
+    code, _, complaint = run("evaluate", "net.spkp", *words)
+    assert (code, complaint.count("\n"), "export it again" in complaint) == (2, 0, True)
+    code, _, complaint = run("evaluate", "gone.spkp", *words)
+    assert (code, "gone.spkp is no file" in complaint) == (2, True)

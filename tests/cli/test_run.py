@@ -77,6 +77,34 @@ def test_torch_is_not_imported(packed):
     assert "of 9 test samples right" in done.stdout
 
 
+FACTORIES = """
+from spikeproof.models import CNN, Setting, build
+
+def made():
+    return build(CNN((4,), 16), Setting(1, 8, T=4), seed=2)
+
+def another():
+    return build(CNN((4,), 16), Setting(1, 8, T=4), seed=3)
+"""
+
+
+def test_it_is_compared_with_the_network_that_it_was_made_of(packed, run, tmp_path, monkeypatch):
+    folder, _, _ = packed
+    (tmp_path / "of_a_user.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = ("run", folder / "net.spkp", "--data", folder / "set.npz", "--against")
+    code, out, _ = run(*words, "of_a_user:made")
+    assert code == 0
+    assert "logits within 0.0001 of the network's for 80 of 80 samples; 0 more are ties" in out
+    code, out, _ = run(*words, "of_a_user:made", "--json")
+    assert json.loads(out)["agreement"]["predictions"] == 0
+    code, out, complaint = run(*words, "of_a_user:another")
+    assert code == 2
+    assert "predictions differ" in out
+    assert "no membrane on its threshold; a packed network" in complaint
+
+
 def test_what_does_not_fit_is_said_in_a_sentence(packed, run, tmp_path):
     folder, _, _ = packed
     net = folder / "net.spkp"

@@ -55,6 +55,14 @@ def _folder(out: str | None) -> Path | None:
     return path
 
 
+def _folder_of(model: str) -> Path:
+    """Returns the run folder, or a place for what is found out about a file or a factory."""
+    path = Path(model)
+    if path.is_dir():
+        return path
+    return Path("runs") / (path.stem if path.is_file() else model.replace(":", "."))
+
+
 def _version(value: bool | None) -> None:
     if value:
         typer.echo(__version__)
@@ -102,7 +110,7 @@ def train(
 
 @app.command(epilog=examples("evaluate"))
 def evaluate(  # noqa: PLR0913  the flags of one command
-    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    model: Annotated[str, typer.Argument(help="A run folder, a packed file, or a factory.")],
     data: Annotated[
         str, typer.Option(help="A named set; by default the one that the run was trained on.")
     ] = "",
@@ -137,12 +145,11 @@ def evaluate(  # noqa: PLR0913  the flags of one command
     from spikeproof.cli._terminal import say, voice
     from spikeproof.evaluate import Conditions, summary
 
-    folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
     record = evaluate_command(
         Target(model, data, data_dir, device, tuple(transfer or ()), control),
         threat,
         suite,
-        _folder(out) or folder / "evaluation",
+        _folder(out) or _folder_of(model) / "evaluation",
         Conditions(limit, seed, batch, shard_of(shard), resume),
         voice(as_json=as_json),
     )
@@ -185,13 +192,12 @@ def diagnose(  # noqa: PLR0913  the flags of one command
     from spikeproof.cli._terminal import say, voice
     from spikeproof.evaluate import Conditions, overview
 
-    folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
     found = diagnose_command(
         Target(model, data, data_dir, device),
         threat,
         rule or (),
         part or (),
-        _folder(out) or folder / "diagnosis",
+        _folder(out) or _folder_of(model) / "diagnosis",
         Conditions(limit, seed, batch, resume=resume),
         voice(as_json=as_json),
     )
@@ -285,13 +291,16 @@ def run_packed(
     limit: Annotated[int, typer.Option(min=0, help="The first samples; 0: all.")] = 0,
     execution: Annotated[str, typer.Option(help="auto, weights or events; same bits.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="0: one a core.")] = 0,
+    against: Annotated[
+        str, typer.Option(metavar="MODEL", help="The network it was made of; logits are compared.")
+    ] = "",
     as_json: Json = False,
     data_dir: Root = Path("data"),
 ) -> None:
     """Run a packed network without torch: accuracy, operations, bytes."""
     from spikeproof.cli._run import Job, run
 
-    run(Job(file, data, data_dir, limit, execution, threads), as_json=as_json)
+    run(Job(file, data, data_dir, limit, execution, threads, against), as_json=as_json)
 
 
 @app.command(epilog=examples("energy"))

@@ -17,7 +17,7 @@ from spikeproof.cli._terminal import terminal
 from spikeproof.data import subset
 from spikeproof.energy import TABLES, Operations, live_operations, operations, picojoules
 from spikeproof.errors import Refusal, nearest, short
-from spikeproof.ir import unpack
+from spikeproof.ir import SUFFIX, unpack
 from spikeproof.runtime import Activity, Engine
 
 
@@ -69,7 +69,7 @@ def measured(
 
 
 def _counted(target: Target, limit: int, console: Console | None) -> tuple[Operations, int]:
-    if target.model.endswith(".spkp"):
+    if target.model.endswith(SUFFIX):
         return _packed(Job(Path(target.model), target.data, target.data_dir, limit))
     model, dataset = load_target(target, console)
     test = subset(dataset.test, min(limit, len(dataset.test))) if limit else dataset.test

@@ -25,6 +25,7 @@ from spikeproof.errors import Refusal
 from spikeproof.evaluate import (
     Comparison,
     Conditions,
+    Packed,
     Progress,
     Record,
     Suite,
@@ -33,6 +34,7 @@ from spikeproof.evaluate import (
     read_record,
 )
 from spikeproof.interop import Adopted, adopt_or_lend, foreign
+from spikeproof.ir import SUFFIX
 from spikeproof.spiking import SpikingNetwork, keep_large_blocks
 
 SHOWN = 5  # reasons for doubt
@@ -101,8 +103,14 @@ def load_target(target: Target, console: Console | None) -> tuple[nn.Module, Dat
         raise Refusal(
             f"{target.model} says nothing of its data; a factory makes a model only; give --data"
         )
+    if _is_packed(target.model) and not target.data:
+        raise Refusal(f"{target.model} says nothing of its data; attacks need samples; give --data")
     model = load_model(target.model)
-    steps = model.encode.T if isinstance(model, SpikingNetwork) else 4
+    steps = 4
+    if isinstance(model, SpikingNetwork):
+        steps = model.encode.T
+    elif isinstance(model, Packed):
+        steps = model.engine.graph.input.steps
     dataset = _named(target, steps)
     return adopted(model, dataset, console), dataset
 
@@ -124,13 +132,15 @@ def named(model: nn.Module) -> str:
 
 
 def load_model(name: str) -> nn.Module:
-    """Returns the network of a run folder, or what ``package.module:factory`` makes."""
+    """Returns the network of a run folder or a packed file, or what a factory makes."""
     if _is_folder(name):
         return load_network(Path(name))
+    if _is_packed(name):
+        return Packed(Path(name))
     if not _is_factory(name):
         raise Refusal(
-            f"{name!r} is no run folder and no package.module:factory; name the folder "
-            "that training wrote, or a function of yours that returns a module"
+            f"{name!r} is no run folder, no packed file and no package.module:factory; name the "
+            "folder that training wrote, or a function of yours that returns a module"
         )
     module, _, factory = name.partition(":")
     made = _imported(module, factory)()
@@ -214,6 +224,10 @@ def shard_of(text: str) -> tuple[int, int]:
 
 def _is_folder(name: str) -> bool:
     return bool(name.strip()) and Path(name).is_dir()  # an empty path would be the one we are in
+
+
+def _is_packed(name: str) -> bool:
+    return name.endswith(SUFFIX)
 
 
 def _is_factory(name: str) -> bool:

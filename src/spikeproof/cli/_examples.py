@@ -12,6 +12,7 @@ EXAMPLES = {
         "spikeproof evaluate runs/demo/robust --threat linf:0.1 --limit 64",
         "spikeproof evaluate runs/demo/robust --suite standard --threat l2:0.5 --out runs/l2",
         "spikeproof evaluate package.module:factory --data digits --transfer runs/demo/natural",
+        "spikeproof evaluate net.spkp --data digits --transfer runs/demo/sparse",
     ),
     "diagnose": (
         "spikeproof diagnose runs/demo/robust --limit 32",
@@ -34,6 +35,7 @@ EXAMPLES = {
     "run": (
         "spikeproof run net.spkp --data digits",
         "spikeproof run net.spkp --data digits --limit 100 --threads 1 --json",
+        "spikeproof run net.spkp --data digits --against runs/demo/sparse",
     ),
     "energy": (
         "spikeproof energy runs/demo/sparse --table int8",

@@ -1,9 +1,13 @@
-"""A packed network on test samples; torch is imported only for sets that need its readers."""
+"""A packed network on test samples; torch is imported for what needs it, and not before.
+
+That is a set that needs its readers, and a network that the packed one is compared with.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,17 @@ from spikeproof.cli._terminal import terminal
 from spikeproof.energy import metrics, operations
 from spikeproof.errors import Refusal
 from spikeproof.ir import Graph, unpack
-from spikeproof.runtime import Activity, Engine, Samples, can_read, read_samples
+from spikeproof.runtime import (
+    ROUNDING,
+    TOLERANCE,
+    Activity,
+    Agreement,
+    Engine,
+    Samples,
+    agreement,
+    can_read,
+    read_samples,
+)
 
 AT_ONCE = 64  # samples in memory; changes no result
 
@@ -30,25 +44,59 @@ class Job:
     limit: int = 0
     execution: str = "auto"
     threads: int = 0
+    against: str = ""  # the network that it was made of
+
+
+Answers = Callable[[np.ndarray], np.ndarray]
 
 
 def run(job: Job, *, as_json: bool, console: Console | None = None) -> dict[str, Any]:
-    """Runs a packed network, prints accuracy, operations and bytes, and returns them."""
+    """Runs a packed network, prints accuracy, operations and bytes, and returns them.
+
+    Compared with the network that it was made of, it is refused unless all that differs is a tie.
+    """
     console = console or terminal()
     graph = unpack(job.file)
     samples = samples_of(job, graph)
     count = min(job.limit or len(samples), len(samples))
     engine = Engine(graph, job.execution, job.threads or None)
-    right, activity = 0, Activity()
+    right, activity, found = 0, Activity(), Agreement()
+    wanted = _answers_of(job.against) if job.against else None
     for first in range(0, count, AT_ONCE):
         x, y = samples.batch(first, min(first + AT_ONCE, count))
-        right += int((engine(x, activity).argmax(1) == y).sum())
+        logits = engine(x, activity)
+        right += int((logits.argmax(1) == y).sum())
+        if wanted is not None:
+            found += agreement(graph, x, logits, wanted(x))
     record = _record(job, graph, activity, right / count)
+    record |= {"agreement": dataclasses.asdict(found)} if job.against else {}
     if as_json:
         console.print(json.dumps(record, indent=1, sort_keys=True))
     else:
         _report(console, record)
+    if not found.whole:
+        raise Refusal(
+            f"{found.unexplained} of {count} samples have logits up to {found.farthest:.2g} from "
+            f"those of {job.against} and no membrane on its threshold; a packed network answers "
+            "as the one that it was made of; name that one, or export it again in fp32"
+        )
     return record
+
+
+def _answers_of(name: str) -> Answers:
+    """Returns what gives the logits of a network of torch."""
+    import torch
+
+    from spikeproof.cli._evaluate import load_model
+
+    model = load_model(name).eval()
+
+    def answers(x: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            logits: np.ndarray = model(torch.from_numpy(x)).cpu().numpy()
+        return logits
+
+    return answers
 
 
 def samples_of(job: Job, graph: Graph) -> Samples:
@@ -110,3 +158,11 @@ def _report(console: Console, record: dict[str, Any]) -> None:
         f"{record['bytes']:,} bytes; {weights['kept']:,} of {weights['of']:,} weights kept; "
         f"{event_driven:.0%} of the layers ran event by event"
     )
+    if "agreement" in record:
+        of = record["agreement"]
+        near = of["samples"] - of["ties"] - of["unexplained"]
+        console.print(
+            f"logits within {TOLERANCE:g} of the network's for {near:,} of {of['samples']:,} "
+            f"samples; {of['ties']:,} more are ties, with a membrane on its threshold to "
+            f"{ROUNDING:g} of it; {of['predictions']:,} predictions differ"
+        )

@@ -41,6 +41,7 @@ from spikeproof.evaluate._intake import Manifest, Samples
 from spikeproof.evaluate._judge import Verdict, judge
 from spikeproof.evaluate._landscape import Directional, Plane, agreement, directional, plane
 from spikeproof.evaluate._merge import merge
+from spikeproof.evaluate._packed import Packed
 from spikeproof.evaluate._probes import probe
 from spikeproof.evaluate._reading import Reading, check_record, read_checks
 from spikeproof.evaluate._record import (
@@ -99,6 +100,7 @@ __all__ = [
     "NaNGuard",
     "NeedleSurrogate",
     "Operation",
+    "Packed",
     "Plane",
     "Planted",
     "Point",

@@ -15,10 +15,11 @@ from spikeproof.ir._nodes import (
     Pool,
     Weights,
 )
-from spikeproof.ir._packed import Storage, pack, unpack
+from spikeproof.ir._packed import SUFFIX, Storage, pack, unpack
 from spikeproof.ir._shapes import map_shapes
 
 __all__ = [
+    "SUFFIX",
     "Add",
     "Affine",
     "Code",

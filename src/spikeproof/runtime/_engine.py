@@ -58,6 +58,10 @@ class Engine:
         self._programs: dict[int, Program] = {}
         self._arenas: dict[int, SimpleQueue[Array]] = {}
 
+    def __deepcopy__(self, _: object) -> Engine:
+        """Returns another engine of the same graph, which never changes."""
+        return Engine(self.graph, self.execution, self.threads)
+
     def __call__(self, x: Array, activity: Activity | None = None) -> Array:
         """Returns the logits (B, K); ``activity``, where given, takes what happened on the way."""
         steps, _ = self._run(x, self.graph.input.steps, State(), activity, after=False)
