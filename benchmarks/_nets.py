@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from spikeproof import records
+from spikeproof.attacks import Threat
 from spikeproof.catalogue import Recipe, from_values, load_network, read_data, to_values
 from spikeproof.cli._train import train
 from spikeproof.data import Dataset
+from spikeproof.evaluate import Conditions, Record, Suite, evaluate, named_suite
 from spikeproof.spiking import SpikingNetwork
 from spikeproof.statistics import mcnemar
 
@@ -46,6 +48,19 @@ def fitted(recipe: Recipe, run: Path, root: Path) -> tuple[SpikingNetwork, Datas
     if not meant(there, {"recipe": to_values(recipe)}):
         raise SystemExit(f"{run} was trained by another recipe; remove it to train anew")
     return load_network(run), read_data(recipe, root), there["result"]["minutes_of_training"]
+
+
+def worst_case(
+    model: SpikingNetwork, data: Dataset, threat: Threat, samples: int, out: Path
+) -> Record:
+    """Returns what `standard` leaves; what ``out`` holds of it is not made again.
+
+    The curve over budgets is left out of the suite, for it removes nobody.
+    """
+    how = Conditions(samples, batch=samples, resume=out.exists(), keep_adversarials=False)
+    named = named_suite("standard", threat, len(data.classes), data.shape)
+    suite = Suite("standard-images", tuple(step for step in named.steps if step.counts))
+    return evaluate(model, data, threat, suite, out=out, conditions=how, checks=())
 
 
 def dominates(one: Point, other: Point) -> bool:

@@ -1,4 +1,6 @@
-"""Draws the tables of docs/findings.md from the rows of `defences`: python -m benchmarks.findings.
+"""Draws tables of docs/findings.md from rows of others: python -m benchmarks.findings.
+
+The rows are those of `defences` and of `compression`.
 
 A figure is the mean over seeds. Its interval, 95 %, draws samples anew, and from three seeds on
 seeds at once, since all seeds meet the same samples; two seeds do not tell how seeds differ, so
@@ -12,6 +14,8 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from benchmarks import compression
+from benchmarks._nets import kept, paired
 from benchmarks._timing import RESULTS as TIMED
 from benchmarks.costs import NATURAL
 from benchmarks.defences import DEFENCES, FIELDS, RESULTS, Values, made, mean, promise
@@ -41,6 +45,27 @@ HEAD = (
     "adv",
     "firing",
     "training",
+)
+COUNTED = "behind_neurons"  # operations, as paper B counts them
+SHRUNK = (
+    "removed, %",
+    "method",
+    "seeds",
+    "clean",
+    "ensemble19",
+    "`standard`",
+    "operations",
+    "of dense",
+    "bytes",
+    "times smaller",
+    "lost by int8",
+    "seconds of training",
+)
+VERSUS = (
+    (0.0, "converted", "end_to_end"),
+    (0.9, "random_static", "end_to_end"),
+    (0.9, "hydra", "end_to_end"),
+    *((s, "harp", other) for s in (0.95, 0.99) for other in ("hydra", "magnitude")),
 )
 
 
@@ -130,11 +155,82 @@ def gaps(name: str) -> str:
     return table(out)
 
 
+def shrunk(name: str) -> dict[tuple[float, str], list[Values]]:
+    """Returns the rows of a set as they would be made now, by share removed and method."""
+    found: dict[tuple[float, str], list[Values]] = {}
+    for row in compression.items([name]):
+        path = compression.place(row)
+        if kept(path, compression.promise(row)):
+            found.setdefault((row.sparsity, row.method), []).append(records.read_json(path))
+    return dict(sorted(found.items(), key=lambda of: of[0][0]))
+
+
+def smaller(name: str) -> str:
+    """Returns what is left of the networks of a set; operations are of what is converted dense."""
+    rows = shrunk(name)
+    dense = {r["seed"]: r for r in rows.get((0.0, compression.CONVERTED), [])}
+    out = [list(SHRUNK)]
+    for (sparsity, method), of in rows.items():
+        files = [r["packed"]["fp32"] for r in of]
+        ratios = [
+            r["operations"][COUNTED] / dense[r["seed"]]["operations"][COUNTED]
+            for r in of
+            if r["seed"] in dense
+        ]
+        lost = [r["packed"]["fp32"]["accuracy"] - r["packed"]["int8"]["accuracy"] for r in of]
+        out.append([
+            removed(sparsity),
+            plain(method),
+            str(len(of)),
+            f"{100 * mean([r['clean'] for r in of]):.1f}",
+            points(stands(of, "stands_ensemble19")),
+            points(stands(of)),
+            f"{mean([r['operations'][COUNTED] for r in of]):,.0f}",
+            f"{mean(ratios):.3f}" if ratios else "",
+            f"{mean([f['bytes'] for f in files]):,.0f}",
+            f"{mean([f['dense'] / f['bytes'] for f in files]):.1f}",
+            f"{100 * mean(lost):.1f}",
+            f"{mean([sum(r['seconds']['training'].values()) for r in of]):.0f}",
+        ])  # fmt: skip
+    return table(out)
+
+
+def compared() -> str:
+    """Returns pairs of methods, image by image, for the seeds that both have."""
+    out = [["set", "removed", "one less other", "seeds", "clean", "p", "`standard`", "p"]]
+    for name, (sparsity, one, other) in product(compression.FIELDS, VERSUS):
+        rows = shrunk(name)
+        both = [rows.get((sparsity, method), []) for method in (one, other)]
+        seeds = {r["seed"] for r in both[0]} & {r["seed"] for r in both[1]}
+        if not seeds:
+            continue
+        ours, theirs = ([r for r in of if r["seed"] in seeds] for of in both)
+        cells = [name, removed(sparsity), f"{plain(one)} less {plain(other)}", str(len(seeds))]
+        for key in ("right", "stands"):
+            cells.append(points(stands(ours, key) - stands(theirs, key), sign=True))
+            cells.append(f"{paired([r[key] for r in ours], [r[key] for r in theirs]):.2g}")
+        out.append(cells)
+    return table(out)
+
+
+def removed(sparsity: float) -> str:
+    """Returns the share that is gone, in percent."""
+    return f"{100 * sparsity:g}" if sparsity else "none"
+
+
+def plain(method: str) -> str:
+    """Returns the name of a method as it is shown."""
+    return method.replace("_", " ")
+
+
 def parts() -> dict[str, str]:
     """Returns the tables of the sets that have rows."""
     makers: dict[str, Callable[[str], str]] = {"": field, "gaps ": gaps}
     there = [name for name in FIELDS if NATURAL in judged(name)]
-    return {f"{kind}{name}": make(name) for kind, make in makers.items() for name in there}
+    found = {f"{kind}{name}": make(name) for kind, make in makers.items() for name in there}
+    small = [name for name in compression.FIELDS if shrunk(name)]
+    found |= {f"compression {name}": smaller(name) for name in small}
+    return found | ({"compression pairs": compared()} if small else {})
 
 
 if __name__ == "__main__":

@@ -17,14 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from benchmarks._nets import RESULTS, ROOT, Point, Values, dominates, fitted, kept, paired
+from benchmarks._nets import (
+    RESULTS,
+    ROOT,
+    Point,
+    Values,
+    dominates,
+    fitted,
+    kept,
+    paired,
+    worst_case,
+)
 from benchmarks.defences import FIELDS, bits, seconds, standing
 from benchmarks.defences import recipe_of as recipe_of_row
 
 from spikeproof import records
 from spikeproof.attacks import Linf
 from spikeproof.catalogue import Recipe, read_recipe, to_values
-from spikeproof.evaluate import Conditions, Suite, evaluate, named_suite
 from spikeproof.spiking import keep_large_blocks
 
 OWN, SHARED = RESULTS / "frontier", RESULTS / "defences"
@@ -108,16 +117,9 @@ def promise(net: Net, seed: int) -> Values:
 
 
 def judged(recipe: Recipe, root: Path, run: Path) -> Values:
-    """Returns what is left of a net; what ``run`` holds of it is not made again.
-
-    The curve over budgets is left out of the suite, for it removes nobody.
-    """
+    """Returns what is left of a net; what ``run`` holds of it is not made again."""
     model, data, minutes = fitted(recipe, run, root)
-    out, threat = run / "standard", Linf(EPS)
-    how = Conditions(SAMPLES, batch=SAMPLES, resume=out.exists(), keep_adversarials=False)
-    named = named_suite("standard", threat, len(data.classes), data.shape)
-    suite = Suite("standard-images", tuple(step for step in named.steps if step.counts))
-    found = evaluate(model, data, threat, suite, out=out, conditions=how, checks=())
+    found = worst_case(model, data, Linf(EPS), SAMPLES, run / "standard")
     return {
         "clean": found.clean_accuracy,
         "pgd-10": standing(found, "S3-pgd-10"),

@@ -13,7 +13,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("steps", "linear_cost", "judge_speed", "compare", "neurons", "gpu", "runtime", "memory")
-OURS += ("pooling", "frontier", "figures")
+OURS += ("pooling", "frontier", "figures", "compression")
 PEERS = ("spikingjelly", "snntorch", "norse", "torchattacks", "pyautoattack")
 
 
@@ -158,6 +158,101 @@ def test_settings_of_the_frontier_are_those_that_they_are_called():
     assert quarter["objective"]["threat"]["eps"] == frontier.EPS / 4
     assert quarter["penalties"][0] | {"lamb": 0.1, "h": 0.01} == quarter["penalties"][0]
     assert recipes["RAT 2/255"]["objective"]["search"]["step_size"] == frontier.EPS / 8
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist", "cifar10"])
+def test_rows_of_compression_differ_in_what_they_are_called(name):
+    compression = importlib.import_module("benchmarks.compression")
+    rows = [*compression.items([name])]
+    seeds = compression.FIELDS[name].seeds
+    assert len({compression.place(row) for row in rows}) == len(rows) == 22 * seeds
+    recipes = {row: compression.recipe_of(row) for row in rows}
+    promised = {json.dumps(compression.promise(row)) for row in rows}
+    assert len(promised) == len(rows)
+    assert rows[0].method == "converted"  # its dense network is everybody's
+    dense = recipes[rows[0]].stages[0]
+    epochs = set()
+    for row, recipe in recipes.items():
+        assert recipe.train.seed == row.seed
+        if row.method == "end_to_end":
+            assert not recipe.stages
+            assert not recipe.network.analog
+            epochs.add(recipe.train.epochs)
+            assert (recipe.prune is None) == (row.sparsity == 0)
+            continue
+        assert recipe.stages[0] == dense
+        assert not recipe.stages[-1].analog
+        prunes = [stage.prune for stage in recipe.stages if stage.prune]
+        assert [(p.kind, p.sparsity) for p in prunes] == [(row.method, row.sparsity)] * (
+            row.sparsity > 0
+        )
+        if row.sparsity:
+            epochs.add(sum(stage.epochs or recipe.train.epochs for stage in recipe.stages))
+    assert len(epochs) == 1  # sparse networks and those trained end to end learn equally long
+
+
+def test_the_recipe_that_is_shipped_is_a_row_of_compression():
+    from spikeproof.catalogue import read_recipe
+
+    compression = importlib.import_module("benchmarks.compression")
+    for name in compression.FIELDS:
+        row = compression.Row(name, "harp", 0.9, 0)
+        shipped = read_recipe(ROOT / "recipes" / f"{name}-sparse.toml", ["train.seed=0"])
+        assert compression.recipe_of(row) == shipped
+
+
+def test_a_random_mask_is_that_of_training_end_to_end():
+    from spikeproof.catalogue import construct, in_stages, read_data, specify
+
+    compression = importlib.import_module("benchmarks.compression")
+    rows = [compression.Row("digits", m, 0.9, 1) for m in ("random_static", "end_to_end")]
+    masks = []
+    for row in rows:
+        recipe = compression.recipe_of(row)
+        (part,) = (part for _, part in in_stages(recipe) if part.prune)
+        model = construct(specify(part, read_data(part, ROOT)), part.train.seed)
+        masks.append(part.prune.masks(model, part.train.seed))
+    assert masks[0].digest() == masks[1].digest()
+
+
+def test_the_dense_network_is_handed_on_once(tmp_path):
+    share = importlib.import_module("benchmarks.compression").share_dense
+    share(tmp_path / "of", tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # none yet: the run makes its own
+    (tmp_path / "of" / "1-dense").mkdir(parents=True)
+    share(tmp_path / "of", tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # begun, not done
+    (tmp_path / "of" / "1-dense" / "record.json").write_text("{}")
+    (tmp_path / "run" / "1-dense.part").mkdir(parents=True)  # a copy that was killed
+    share(tmp_path / "of", tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["1-dense"]
+    (tmp_path / "run" / "1-dense" / "record.json").write_text("mine")
+    share(tmp_path / "of", tmp_path / "run")
+    assert (tmp_path / "run" / "1-dense" / "record.json").read_text() == "mine"
+
+
+def test_what_a_packed_row_says_is_true_of_its_network(tmp_path):
+    """Bytes are the file's, kept weights the network's, and the engine answers as torch does."""
+    from spikeproof.compress import Magnitude, apply
+    from spikeproof.data import digits
+    from spikeproof.models import CNN, Setting, build
+
+    compression = importlib.import_module("benchmarks.compression")
+    data = digits()
+    model = build(CNN((4,), 8), Setting(1, 8, T=2), seed=4).eval()
+    apply(model, Magnitude(0.5).masks(model))
+    said = compression.packed(model, data, tmp_path)
+    sizes = {p: (tmp_path / f"{p}.spkp").stat().st_size for p in compression.PRECISIONS}
+    assert {p: said["packed"][p]["bytes"] for p in sizes} == sizes
+    assert sizes["fp32"] > sizes["fp16"] > sizes["int8"]
+    x, y = data.test.batch(torch.arange(len(data.test)))
+    with torch.no_grad():
+        right = float((model(x).argmax(1) == y).double().mean())
+    assert said["packed"]["fp32"]["accuracy"] == pytest.approx(right)
+    assert said["agreement"]["samples"] == len(data.test)
+    assert said["agreement"]["unexplained"] == said["agreement"]["predictions"] == 0
+    assert 0 < said["operations"]["analog"] < said["operations"]["multiplied"]
+    assert compression.weights(model)["density"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_one_net_beside_another_is_told_with_its_p_values():
@@ -305,3 +400,39 @@ def test_cells_compare_the_seeds_that_both_have():
     own = [*findings.cells("natural-average", natural, natural, None)]
     assert own[findings.HEAD.index("over natural")] == ""
     assert own[findings.HEAD.index("`standard`")].startswith("50.0 (")
+
+
+def test_a_table_of_compression_counts_against_what_is_converted_dense(monkeypatch):
+    findings = importlib.import_module("benchmarks.findings")
+
+    def row(seed, stands, operations, accuracy=0.9):
+        files = {"fp32": {"accuracy": 0.95, "bytes": 50, "dense": 400}, "int8": {}}
+        files["int8"]["accuracy"] = accuracy
+        bits = {"stands": stands, "stands_ensemble19": "11", "right": "11"}
+        return {
+            **bits, "seed": seed, "clean": 1.0, "packed": files,
+            "operations": {"behind_neurons": operations},
+            "seconds": {"training": {"dense": 2.0, "spiking": 3.0}},
+        }  # fmt: skip
+
+    rows = {
+        (0.0, "converted"): [row(0, "11", 200.0), row(1, "11", 100.0)],
+        (0.95, "hydra"): [row(0, "00", 20.0)],
+        (0.95, "harp"): [row(0, "10", 20.0), row(1, "10", 20.0)],
+    }
+    monkeypatch.setattr(findings, "shrunk", lambda name: rows if name == "digits" else {})
+    head, _, dense, _, harp = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in findings.smaller("digits").splitlines()
+    )
+    found = dict(zip(head, harp, strict=True))
+    assert (found["removed, %"], found["method"], found["seeds"]) == ("95", "harp", "2")
+    assert found["`standard`"].startswith("50.0 (")
+    assert (found["operations"], found["of dense"]) == ("20", "0.150")  # of 0.1 and 0.2
+    assert (found["times smaller"], found["lost by int8"]) == ("8.0", "5.0")
+    assert found["seconds of training"] == "5"
+    assert dict(zip(head, dense, strict=True))["of dense"] == "1.000"
+    pairs = [line.split(" | ") for line in findings.compared().splitlines()[2:]]
+    assert len(pairs) == 1  # of the one seed that both have
+    assert pairs[0][1:4] == ["95", "harp less hydra", "1"]
+    assert pairs[0][6].startswith("+50.0 (")
