@@ -65,7 +65,7 @@ VERSUS = (
     (0.0, "converted", "end_to_end"),
     (0.9, "random_static", "end_to_end"),
     (0.9, "hydra", "end_to_end"),
-    *((s, "harp", other) for s in (0.95, 0.99) for other in ("hydra", "magnitude")),
+    *((s, "harp", other) for s in (0.9, 0.95, 0.99) for other in ("hydra", "magnitude")),
 )
 
 
@@ -160,7 +160,7 @@ def shrunk(name: str) -> dict[tuple[float, str], list[Values]]:
     found: dict[tuple[float, str], list[Values]] = {}
     for row in compression.items([name]):
         path = compression.place(row)
-        if kept(path, compression.promise(row)):
+        if path.exists() and kept(path, compression.promise(row)):
             found.setdefault((row.sparsity, row.method), []).append(records.read_json(path))
     return dict(sorted(found.items(), key=lambda of: of[0][0]))
 
@@ -198,8 +198,8 @@ def smaller(name: str) -> str:
 def compared() -> str:
     """Returns pairs of methods, image by image, for the seeds that both have."""
     out = [["set", "removed", "one less other", "seeds", "clean", "p", "`standard`", "p"]]
-    for name, (sparsity, one, other) in product(compression.FIELDS, VERSUS):
-        rows = shrunk(name)
+    every = {name: shrunk(name) for name in compression.FIELDS}
+    for (name, rows), (sparsity, one, other) in product(every.items(), VERSUS):
         both = [rows.get((sparsity, method), []) for method in (one, other)]
         seeds = {r["seed"] for r in both[0]} & {r["seed"] for r in both[1]}
         if not seeds:
