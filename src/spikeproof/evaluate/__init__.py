@@ -43,6 +43,7 @@ from spikeproof.evaluate._landscape import Directional, Plane, agreement, direct
 from spikeproof.evaluate._merge import merge
 from spikeproof.evaluate._packed import Packed
 from spikeproof.evaluate._probes import probe
+from spikeproof.evaluate._rate_coding import RateCoding
 from spikeproof.evaluate._reading import Reading, check_record, read_checks
 from spikeproof.evaluate._record import (
     Check,
@@ -55,6 +56,7 @@ from spikeproof.evaluate._record import (
 )
 from spikeproof.evaluate._roles import Roles, roles_of
 from spikeproof.evaluate._runner import Job, Progress
+from spikeproof.evaluate._smoothing import Smoothing
 from spikeproof.evaluate._submission import Submission, submit, write_submission
 from spikeproof.evaluate._suite import Adaptive, Step, Suite
 from spikeproof.evaluate._suites import ensemble19, named_suite
@@ -64,6 +66,7 @@ from spikeproof.evaluate._trail import RELATIVE, Operation, Trail, trail
 from spikeproof.evaluate._transfer import Transfer, with_transfer
 from spikeproof.evaluate._vulnerability import Vulnerability, vulnerability
 from spikeproof.statistics import (
+    clopper_pearson,
     contributions,
     cumulative,
     holm,
@@ -106,12 +109,14 @@ __all__ = [
     "Point",
     "Progress",
     "QuantisedInput",
+    "RateCoding",
     "Reading",
     "Record",
     "Roles",
     "Samples",
     "ScaledSoftmax",
     "Seen",
+    "Smoothing",
     "StateNotReset",
     "Step",
     "StepRecord",
@@ -125,6 +130,7 @@ __all__ = [
     "agreement",
     "check_record",
     "check_steps",
+    "clopper_pearson",
     "compare",
     "conclude",
     "contributions",
