@@ -205,6 +205,49 @@ def diagnose(  # noqa: PLR0913  the flags of one command
         say(overview(found))
 
 
+@app.command(epilog=examples("certify"))
+def certify(  # noqa: PLR0913  the flags of one command
+    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    data: Annotated[
+        str, typer.Option(help="A named set; by default the one that the run was trained on.")
+    ] = "",
+    threat: Annotated[
+        str, typer.Option(help="linf:0.01, l0:2, flips:4; l2:0.1 of smoothing, l1:0.1 of rates.")
+    ] = "linf:0.01",
+    method: Annotated[str, typer.Option(help="ibp, exact, smoothing or rate_coding.")] = "ibp",
+    sigma: Annotated[float, typer.Option(help="The deviation of the noise of smoothing.")] = 0.25,
+    draws: Annotated[int, typer.Option(min=1, help="Of noise a sample; 100 more choose.")] = 1000,
+    alpha: Annotated[float, typer.Option(help="The odds that a vote's certificate errs.")] = 0.001,
+    limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 0,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="The record's folder; MODEL/certificate by default."),
+    ] = None,
+    against: Annotated[
+        str,
+        typer.Option(metavar="RECORD", help="An evaluation that must agree, by sample."),
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
+    seed: int = 0,
+    data_dir: Root = Path("data"),
+    device: Device = "auto",
+) -> None:
+    """Prove which answers no attack changes: lower bounds beside the upper bounds of evaluate."""
+    from spikeproof.cli._certify import certify_command, method_of
+    from spikeproof.cli._evaluate import Target
+    from spikeproof.evaluate import Conditions
+
+    folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
+    certify_command(
+        Target(model, data, data_dir, device),
+        threat,
+        method_of(method, sigma, draws, alpha),
+        _folder(out) or folder / "certificate",
+        Conditions(limit, seed, resume=resume),
+        Path(against) if against else None,
+    )
+
+
 @app.command(epilog=examples("compare"))
 def compare(
     records: Annotated[list[Path], typer.Argument(help="Records, or the folders that hold them.")],

@@ -1,6 +1,14 @@
 """What can be believed: a judge, suites, per-sample truth, statistics, and the record of it all."""
 
 from spikeproof.evaluate._artifacts import rejudge
+from spikeproof.evaluate._certificate import (
+    Certificate,
+    overview_of,
+    read_certificate,
+    sandwich,
+    write_certificate,
+)
+from spikeproof.evaluate._certify import IBP, Method, certify
 from spikeproof.evaluate._checks import (
     LIMITS,
     Limit,
@@ -35,6 +43,7 @@ from spikeproof.evaluate._doubles import (
 )
 from spikeproof.evaluate._doubts import Evidence, doubts
 from spikeproof.evaluate._evaluate import Conditions, evaluate
+from spikeproof.evaluate._exact import Exact
 from spikeproof.evaluate._feasible import feasible
 from spikeproof.evaluate._finding import conclude
 from spikeproof.evaluate._intake import Manifest, Samples
@@ -81,11 +90,13 @@ from spikeproof.statistics import (
 )
 
 __all__ = [
+    "IBP",
     "LIMITS",
     "PARTS",
     "PLANTED",
     "RELATIVE",
     "Adaptive",
+    "Certificate",
     "Check",
     "Comparison",
     "Conditions",
@@ -94,12 +105,14 @@ __all__ = [
     "Domains",
     "DropoutLeftOn",
     "Evidence",
+    "Exact",
     "Finding",
     "Firing",
     "FlippedGradient",
     "Job",
     "Limit",
     "Manifest",
+    "Method",
     "NaNGuard",
     "NeedleSurrogate",
     "Operation",
@@ -128,6 +141,7 @@ __all__ = [
     "Verdict",
     "Vulnerability",
     "agreement",
+    "certify",
     "check_record",
     "check_steps",
     "clopper_pearson",
@@ -151,16 +165,19 @@ __all__ = [
     "named_suite",
     "only_by",
     "overview",
+    "overview_of",
     "parity",
     "plane",
     "points",
     "probe",
+    "read_certificate",
     "read_checks",
     "read_diagnosis",
     "read_record",
     "rejudge",
     "robust_accuracy",
     "roles_of",
+    "sandwich",
     "self_test",
     "steps_curve",
     "submit",
@@ -174,6 +191,7 @@ __all__ = [
     "wilson",
     "with_transfer",
     "worst_of",
+    "write_certificate",
     "write_diagnosis",
     "write_record",
     "write_submission",
