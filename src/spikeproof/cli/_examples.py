@@ -15,9 +15,9 @@ EXAMPLES = {
         "spikeproof evaluate net.spkp --data digits --transfer runs/demo/sparse",
     ),
     "certify": (
-        "spikeproof certify runs/demo --threat linf:0.005 --limit 64",
-        "spikeproof certify runs/demo --method smoothing --sigma 0.1 --threat l2:0.1 --limit 4",
-        "spikeproof certify runs/demo --threat linf:0.005 --against runs/demo/evaluation",
+        "spikeproof certify runs/demo/robust --threat linf:0.005 --limit 64",
+        "spikeproof certify runs/demo/robust --method smoothing --threat l2:0.1 --limit 4",
+        "spikeproof certify runs/demo/robust --threat linf:0.1 --against runs/demo/robust",
     ),
     "diagnose": (
         "spikeproof diagnose runs/demo/robust --limit 32",

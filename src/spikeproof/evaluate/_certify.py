@@ -100,7 +100,7 @@ class _Task:
         right = [poll.answer == label for poll, label in zip(polls, y.tolist(), strict=True)]
         if not isinstance(self.threat, L1 | L2):
             raise TypeError(f"{self.threat} has no radius")
-        held = beyond(radii, self.threat.eps, JUDGED)  # noqa: and L2 have it
+        held = beyond(radii, self.threat.eps, JUDGED)
         return _Rows(
             tuple(hit and radius > 0 for hit, radius in zip(right, radii, strict=True)),
             tuple(hit and far for hit, far in zip(right, held, strict=True)),
