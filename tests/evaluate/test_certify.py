@@ -31,11 +31,11 @@ def timeless(certificate):
 
 @pytest.fixture(scope="module")
 def events():
-    net = build(MLP((8,)), Setting(1, 2, 3, 2, encoder=Frames()), 2).eval()
+    net = build(MLP((8,)), Setting(1, 3, 3, 1, encoder=Frames()), 5).eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(2)
-    x = (torch.rand((40, 2, 1, 2, 2), generator=generator(0, "events")) < 0.4).float()
+    x = (torch.rand((40, 1, 1, 3, 3), generator=generator(0, "events")) < 0.4).float()
     return net, Split(x, net(x).argmax(1), 1.0)
 
 
