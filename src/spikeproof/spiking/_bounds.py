@@ -51,10 +51,11 @@ class Bounds:
 
     def __call__(self, layer: Any, x: Interval | Changes) -> Interval | Changes:
         """Returns the set that a layer makes of a set."""
-        if self.unit and (layer._forward_hooks or layer._forward_pre_hooks):
+        hooked = layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+        if self.unit and hooked:
             raise Refusal(
-                f"a hook may change what {type(layer).__name__} computes; bounds follow the layer "
-                "alone; remove the hook"
+                f"a hook or a forward of its own may change what {type(layer).__name__} does; "
+                "bounds follow what its kind does; remove it"
             )
         if type(layer) is nn.Sequential:
             for part in layer:
