@@ -34,6 +34,9 @@ Root = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON record, all else to stderr.")]
+Data = Annotated[
+    str, typer.Option(help="A named set; by default the one that the run was trained on.")
+]
 Name = Annotated[str, typer.Argument(help="A named set, or the path of files with --format.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run was ended.")]
 Format = Annotated[
@@ -111,9 +114,7 @@ def train(
 @app.command(epilog=examples("evaluate"))
 def evaluate(  # noqa: PLR0913  the flags of one command
     model: Annotated[str, typer.Argument(help="A run folder, a packed file, or a factory.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     threat: Annotated[
         str, typer.Option(help="linf:8/255, l2:0.5, l1:12, l0:10, flips:200, retiming:b0:1000 ...")
     ] = "linf:8/255",
@@ -160,9 +161,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
 @app.command(epilog=examples("diagnose"))
 def diagnose(  # noqa: PLR0913  the flags of one command
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     threat: Annotated[
         str, typer.Option(help="What attacked samples may change, such as linf:8/255.")
     ] = "linf:8/255",
@@ -208,9 +207,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
 @app.command(epilog=examples("certify"))
 def certify(  # noqa: PLR0913  the flags of one command
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     threat: Annotated[
         str, typer.Option(help="linf:0.01, l0:2, flips:4; l2:0.1 of smoothing, l1:0.1 of rates.")
     ] = "linf:0.01",
@@ -296,9 +293,7 @@ def submit(
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     file: Annotated[Path, typer.Argument(help="An npz archive with x_adv, and indices of a part.")],
     record: Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
     ] = None,
@@ -349,9 +344,7 @@ def run_packed(
 @app.command(epilog=examples("energy"))
 def energy(
     model: Annotated[str, typer.Argument(help="A run folder, a packed file, or a factory.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     limit: Annotated[int, typer.Option(min=0, help="Test samples; 0: all.")] = 256,
     table: Annotated[str, typer.Option(help="fp32, fp16, int32 or int8.")] = "fp32",
     as_json: Json = False,
