@@ -34,6 +34,9 @@ Root = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON record, all else to stderr.")]
+Out = Annotated[
+    str | None, typer.Option(metavar="PATH", help="The record's folder; one in MODEL by default.")
+]
 Data = Annotated[
     str, typer.Option(help="A named set; by default the one that the run was trained on.")
 ]
@@ -122,10 +125,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
         str, typer.Option(help="smoke, standard, full, ensemble19, or a TOML file of your own.")
     ] = "smoke",
     limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 0,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The record's folder; MODEL/evaluation by default."),
-    ] = None,
+    out: Out = None,
     transfer: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL", help="Another network whose gradient is followed; repeat."),
@@ -174,10 +174,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
         typer.Option(help="trail, rasters, vulnerability, landscape, domains, curves; repeat."),
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 64,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The record's folder; MODEL/diagnosis by default."),
-    ] = None,
+    out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time; changes no result.")] = 64,
     seed: int = 0,
@@ -216,13 +213,9 @@ def certify(  # noqa: PLR0913  the flags of one command
     draws: Annotated[int, typer.Option(min=1, help="Of noise a sample; 100 more choose.")] = 1000,
     alpha: Annotated[float, typer.Option(help="The odds that a vote's certificate errs.")] = 0.001,
     limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 0,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The record's folder; MODEL/certificate by default."),
-    ] = None,
+    out: Out = None,
     against: Annotated[
-        str,
-        typer.Option(metavar="RECORD", help="An evaluation that must agree, by sample."),
+        str, typer.Option(metavar="RECORD", help="An evaluation that must agree, by sample.")
     ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
     seed: int = 0,
