@@ -13,7 +13,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("steps", "linear_cost", "judge_speed", "compare", "neurons", "gpu", "runtime", "memory")
-OURS += ("pooling", "frontier", "figures", "compression")
+OURS += ("certificates", "pooling", "frontier", "figures", "compression")
 PEERS = ("spikingjelly", "snntorch", "norse", "torchattacks", "pyautoattack")
 
 
@@ -365,6 +365,19 @@ def test_the_tables_of_the_findings_are_those_of_the_rows():
     assert pages.filled(page, texts) == page
     for name, text in texts.items():
         assert f"<!-- {name} -->\n{text}\n<!-- end -->" in page, name
+
+
+def test_the_table_of_certificates_is_that_of_the_rows_and_nothing_certified_is_broken():
+    module, pages = (importlib.import_module(f"benchmarks.{n}") for n in ("certificates", "pages"))
+    text = pages.table(module.rows())
+    assert f"<!-- certificates -->\n{text}\n<!-- end -->" in module.PAGE.read_text()
+    assert len(module.rows()) > 1
+    for path in module.FOLDER.glob("*.json"):
+        row = json.loads(path.read_text())
+        rows = zip(row["certified"], row["stands"], row["clean"], strict=True)
+        assert all(sure <= stands <= right for sure, stands, right in rows)
+        assert [margin > 0 for margin in row["margin"]] == [c == "1" for c in row["certified"]]
+        assert row["sandwich"]["verdict"] == "pass"
 
 
 def test_an_interval_draws_seeds_and_samples():

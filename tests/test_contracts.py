@@ -167,6 +167,7 @@ CLEAN = {
     "cross_entropy": CrossEntropy(),
     "mart": boosted,
     "rat": CrossEntropy(),
+    "sibp": CrossEntropy(),
     "tet": at_every_step,
     "trades": CrossEntropy(),
 }

@@ -6,9 +6,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta, binom
 
 from spikeproof.errors import Refusal
 from spikeproof.statistics import (
+    clopper_pearson,
     contributions,
     cumulative,
     holm,
@@ -124,3 +126,26 @@ def test_the_cost_of_a_claim_in_points():
     # half-widths at n = 1000 and RA .23, as the protocol quotes them
     low, high = wilson(230, 1000)
     assert math.isclose(100 * (high - low) / 2, 2.6, abs_tol=0.05)
+
+
+def test_the_exact_lower_bound_is_that_of_the_beta_distribution():
+    for total in (1, 2, 10, 100, 1000, 100_000):
+        for hits in {1, total // 2, int(0.9 * total), total - 1, total} - {0}:
+            for alpha in (1e-6, 0.001, 0.05, 0.5):
+                exact = beta.ppf(alpha, hits, total - hits + 1)
+                assert exact * (1 - 1e-7) <= clopper_pearson(hits, total, alpha) <= exact
+    assert clopper_pearson(0, 10, 0.05) == 0.0
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.77, 0.995])
+@pytest.mark.parametrize("total", [1, 7, 60])
+def test_the_exact_lower_bound_is_too_high_in_at_most_alpha_of_cases(share, total):
+    for alpha in (0.001, 0.05, 0.3):
+        wrong = (hits for hits in range(total + 1) if clopper_pearson(hits, total, alpha) > share)
+        assert sum(binom.pmf(hits, total, share) for hits in wrong) <= alpha
+
+
+@pytest.mark.parametrize("case", [(3, 2, 0.1), (0, 0, 0.1), (1, 2, 0.0), (1, 2, 1.0)])
+def test_what_is_no_share_or_no_error_is_refused(case):
+    with pytest.raises(Refusal):
+        clopper_pearson(*case)

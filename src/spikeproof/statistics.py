@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from spikeproof.errors import Refusal
+from spikeproof.errors import Refusal, short
 
 Bits = Sequence[bool]
 
@@ -32,6 +32,49 @@ def wilson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, floa
     half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
     # at 0 and 1 the bound is exact and rounding must not move it
     return (0.0 if hits == 0 else middle - half, 1.0 if hits == total else middle + half)
+
+
+def clopper_pearson(hits: int, total: int, alpha: float) -> float:
+    """Returns the exact one-sided lower bound of a share: too high in at most ``alpha`` of cases.
+
+    It is the p at which so many hits or more have the probability ``alpha`` (Clopper and Pearson,
+    1934), found by bisection and never rounded up.
+
+    >>> round(clopper_pearson(100, 100, 0.001), 6) == round(0.001 ** (1 / 100), 6)
+    True
+    """
+    if not 0 <= hits <= total or not total:
+        raise Refusal(f"{hits} of {total} is no share; count hits among at least one sample")
+    if not 0 < alpha < 1:
+        raise Refusal(
+            f"alpha is {short(alpha)}; it is the probability of an error, between 0 and 1; "
+            "take 0.001"
+        )
+    low, high = 0.0, hits / total
+    while hits and low < (middle := (low + high) / 2) < high:
+        reached = _beta(middle, hits, total - hits + 1) <= alpha
+        low, high = (middle, high) if reached else (low, middle)
+    return low * (1 - 1e-8)  # more than the rounding of logarithms of factorials
+
+
+def _beta(x: float, a: float, b: float) -> float:
+    """Returns the regularised incomplete beta function by its continued fraction (Lentz)."""
+    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
+        return 1 - _beta(1 - x, b, a)
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(scale + a * math.log(x) + b * math.log1p(-x)) / a
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    value, step, m = d, 0.0, 0
+    while abs(step - 1) > 1e-15:
+        m += 1
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        d, c = 1 / (1 + even * d), 1 + even / c
+        value *= c * d
+        d, c = 1 / (1 + odd * d), 1 + odd / c
+        step = c * d
+        value *= step
+    return front * value
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -26,8 +26,9 @@ def assert_objective(objective: Any, clean: Callable[[nn.Module, Tensor, Tensor]
     x, y = _batch()
     network = _network()
     if hasattr(objective, "threat"):  # smooth neurons have one gradient, and no rule
-        rule = {"rules": (None,)} if hasattr(objective, "rules") else {"rule": None}
-        objective = dataclasses.replace(objective, threat=Linf(0.1), search=PGD(2), **rule)
+        knobs = {"search": PGD(2), "rules": (None,), "rule": None}  # as far as it has them
+        knobs = {name: value for name, value in knobs.items() if hasattr(objective, name)}
+        objective = dataclasses.replace(objective, threat=Linf(0.1), **knobs)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     modes = [module.training for module in network.modules()]
     loss = objective(network, x, y, 3)

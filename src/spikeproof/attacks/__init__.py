@@ -23,6 +23,7 @@ from spikeproof.attacks._losses import (
 from spikeproof.attacks._mifgsm import MIFGSM
 from spikeproof.attacks._pgd import PGD
 from spikeproof.attacks._random import RandomSearch
+from spikeproof.attacks._regions import JUDGED, region
 from spikeproof.attacks._retiming import RetimingSearch
 from spikeproof.attacks._sapgd import SAPGD
 from spikeproof.attacks._sda import SDA
@@ -43,6 +44,7 @@ __all__ = [
     "DLR",
     "FAB",
     "FGSM",
+    "JUDGED",
     "L0",
     "L1",
     "L2",
@@ -87,6 +89,7 @@ __all__ = [
     "frozen",
     "margins",
     "nearest",
+    "region",
     "run",
     "run_together",
     "stochastic",

@@ -50,6 +50,7 @@ KINDS: dict[object, tuple[type, ...]] = {
         training.CrossEntropy,
         training.MART,
         training.RAT,
+        training.SIBP,
         training.TET,
         training.TRADES,
     ),

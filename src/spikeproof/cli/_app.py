@@ -34,6 +34,12 @@ Root = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON record, all else to stderr.")]
+Out = Annotated[
+    str | None, typer.Option(metavar="PATH", help="The record's folder; one in MODEL by default.")
+]
+Data = Annotated[
+    str, typer.Option(help="A named set; by default the one that the run was trained on.")
+]
 Name = Annotated[str, typer.Argument(help="A named set, or the path of files with --format.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run was ended.")]
 Format = Annotated[
@@ -111,9 +117,7 @@ def train(
 @app.command(epilog=examples("evaluate"))
 def evaluate(  # noqa: PLR0913  the flags of one command
     model: Annotated[str, typer.Argument(help="A run folder, a packed file, or a factory.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     threat: Annotated[
         str, typer.Option(help="linf:8/255, l2:0.5, l1:12, l0:10, flips:200, retiming:b0:1000 ...")
     ] = "linf:8/255",
@@ -121,10 +125,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
         str, typer.Option(help="smoke, standard, full, ensemble19, or a TOML file of your own.")
     ] = "smoke",
     limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 0,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The record's folder; MODEL/evaluation by default."),
-    ] = None,
+    out: Out = None,
     transfer: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL", help="Another network whose gradient is followed; repeat."),
@@ -160,9 +161,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
 @app.command(epilog=examples("diagnose"))
 def diagnose(  # noqa: PLR0913  the flags of one command
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     threat: Annotated[
         str, typer.Option(help="What attacked samples may change, such as linf:8/255.")
     ] = "linf:8/255",
@@ -175,10 +174,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
         typer.Option(help="trail, rasters, vulnerability, landscape, domains, curves; repeat."),
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 64,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The record's folder; MODEL/diagnosis by default."),
-    ] = None,
+    out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time; changes no result.")] = 64,
     seed: int = 0,
@@ -203,6 +199,43 @@ def diagnose(  # noqa: PLR0913  the flags of one command
     )
     if as_json:
         say(overview(found))
+
+
+@app.command(epilog=examples("certify"))
+def certify(  # noqa: PLR0913  the flags of one command
+    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    data: Data = "",
+    threat: Annotated[
+        str, typer.Option(help="linf:0.01, l0:2, flips:4; l2:0.1 of smoothing, l1:0.1 of rates.")
+    ] = "linf:0.01",
+    method: Annotated[str, typer.Option(help="ibp, exact, smoothing or rate_coding.")] = "ibp",
+    sigma: Annotated[float, typer.Option(help="The deviation of the noise of smoothing.")] = 0.25,
+    draws: Annotated[int, typer.Option(min=1, help="Of noise a sample; 100 more choose.")] = 1000,
+    alpha: Annotated[float, typer.Option(help="The odds that a vote's certificate errs.")] = 0.001,
+    limit: Annotated[int, typer.Option(min=0, help="Samples, classes in proportion; 0: all.")] = 0,
+    out: Out = None,
+    against: Annotated[
+        str, typer.Option(metavar="RECORD", help="An evaluation that must agree, by sample.")
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
+    seed: int = 0,
+    data_dir: Root = Path("data"),
+    device: Device = "auto",
+) -> None:
+    """Prove which answers no attack changes: lower bounds beside the upper bounds of evaluate."""
+    from spikeproof.cli._certify import certify_command, method_of
+    from spikeproof.cli._evaluate import Target
+    from spikeproof.evaluate import Conditions
+
+    folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
+    certify_command(
+        Target(model, data, data_dir, device),
+        threat,
+        method_of(method, sigma, draws, alpha),
+        _folder(out) or folder / "certificate",
+        Conditions(limit, seed, resume=resume),
+        Path(against) if against else None,
+    )
 
 
 @app.command(epilog=examples("compare"))
@@ -253,9 +286,7 @@ def submit(
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     file: Annotated[Path, typer.Argument(help="An npz archive with x_adv, and indices of a part.")],
     record: Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
     ] = None,
@@ -306,9 +337,7 @@ def run_packed(
 @app.command(epilog=examples("energy"))
 def energy(
     model: Annotated[str, typer.Argument(help="A run folder, a packed file, or a factory.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
+    data: Data = "",
     limit: Annotated[int, typer.Option(min=0, help="Test samples; 0: all.")] = 256,
     table: Annotated[str, typer.Option(help="fp32, fp16, int32 or int8.")] = "fp32",
     as_json: Json = False,

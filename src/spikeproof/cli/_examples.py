@@ -14,6 +14,11 @@ EXAMPLES = {
         "spikeproof evaluate package.module:factory --data digits --transfer runs/demo/natural",
         "spikeproof evaluate net.spkp --data digits --transfer runs/demo/sparse",
     ),
+    "certify": (
+        "spikeproof certify runs/demo/robust --threat linf:0.005 --limit 64",
+        "spikeproof certify runs/demo/robust --method smoothing --threat l2:0.1 --limit 4",
+        "spikeproof certify runs/demo/robust --threat linf:0.1 --against runs/demo/robust",
+    ),
     "diagnose": (
         "spikeproof diagnose runs/demo/robust --limit 32",
         "spikeproof diagnose runs/demo/robust --rule own --rule assg --rule atan --part trail",

@@ -1,6 +1,14 @@
 """What can be believed: a judge, suites, per-sample truth, statistics, and the record of it all."""
 
 from spikeproof.evaluate._artifacts import rejudge
+from spikeproof.evaluate._certificate import (
+    Certificate,
+    overview_of,
+    read_certificate,
+    sandwich,
+    write_certificate,
+)
+from spikeproof.evaluate._certify import IBP, Method, certify
 from spikeproof.evaluate._checks import (
     LIMITS,
     Limit,
@@ -35,6 +43,7 @@ from spikeproof.evaluate._doubles import (
 )
 from spikeproof.evaluate._doubts import Evidence, doubts
 from spikeproof.evaluate._evaluate import Conditions, evaluate
+from spikeproof.evaluate._exact import Exact
 from spikeproof.evaluate._feasible import feasible
 from spikeproof.evaluate._finding import conclude
 from spikeproof.evaluate._intake import Manifest, Samples
@@ -43,6 +52,7 @@ from spikeproof.evaluate._landscape import Directional, Plane, agreement, direct
 from spikeproof.evaluate._merge import merge
 from spikeproof.evaluate._packed import Packed
 from spikeproof.evaluate._probes import probe
+from spikeproof.evaluate._rate_coding import RateCoding
 from spikeproof.evaluate._reading import Reading, check_record, read_checks
 from spikeproof.evaluate._record import (
     Check,
@@ -55,6 +65,7 @@ from spikeproof.evaluate._record import (
 )
 from spikeproof.evaluate._roles import Roles, roles_of
 from spikeproof.evaluate._runner import Job, Progress
+from spikeproof.evaluate._smoothing import Smoothing
 from spikeproof.evaluate._submission import Submission, submit, write_submission
 from spikeproof.evaluate._suite import Adaptive, Step, Suite
 from spikeproof.evaluate._suites import ensemble19, named_suite
@@ -64,6 +75,7 @@ from spikeproof.evaluate._trail import RELATIVE, Operation, Trail, trail
 from spikeproof.evaluate._transfer import Transfer, with_transfer
 from spikeproof.evaluate._vulnerability import Vulnerability, vulnerability
 from spikeproof.statistics import (
+    clopper_pearson,
     contributions,
     cumulative,
     holm,
@@ -78,11 +90,13 @@ from spikeproof.statistics import (
 )
 
 __all__ = [
+    "IBP",
     "LIMITS",
     "PARTS",
     "PLANTED",
     "RELATIVE",
     "Adaptive",
+    "Certificate",
     "Check",
     "Comparison",
     "Conditions",
@@ -91,12 +105,14 @@ __all__ = [
     "Domains",
     "DropoutLeftOn",
     "Evidence",
+    "Exact",
     "Finding",
     "Firing",
     "FlippedGradient",
     "Job",
     "Limit",
     "Manifest",
+    "Method",
     "NaNGuard",
     "NeedleSurrogate",
     "Operation",
@@ -106,12 +122,14 @@ __all__ = [
     "Point",
     "Progress",
     "QuantisedInput",
+    "RateCoding",
     "Reading",
     "Record",
     "Roles",
     "Samples",
     "ScaledSoftmax",
     "Seen",
+    "Smoothing",
     "StateNotReset",
     "Step",
     "StepRecord",
@@ -123,8 +141,10 @@ __all__ = [
     "Verdict",
     "Vulnerability",
     "agreement",
+    "certify",
     "check_record",
     "check_steps",
+    "clopper_pearson",
     "compare",
     "conclude",
     "contributions",
@@ -145,16 +165,19 @@ __all__ = [
     "named_suite",
     "only_by",
     "overview",
+    "overview_of",
     "parity",
     "plane",
     "points",
     "probe",
+    "read_certificate",
     "read_checks",
     "read_diagnosis",
     "read_record",
     "rejudge",
     "robust_accuracy",
     "roles_of",
+    "sandwich",
     "self_test",
     "steps_curve",
     "submit",
@@ -168,6 +191,7 @@ __all__ = [
     "wilson",
     "with_transfer",
     "worst_of",
+    "write_certificate",
     "write_diagnosis",
     "write_record",
     "write_submission",

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from spikeproof.errors import Refusal, short
 from spikeproof.models._setting import Architecture, Parts, Pool, check_width, scaled
+from spikeproof.spiking import Bounds, Changes, Interval
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
@@ -112,6 +113,10 @@ class _Add(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         return self.after(self.branch(x) + self.shortcut(x))
+
+    def bounded(self, x: Interval, bounds: Bounds) -> Interval | Changes:
+        """Returns what the block makes of an interval."""
+        return bounds(self.after, bounds.sum(bounds(self.branch, x), bounds(self.shortcut, x)))
 
 
 def _basic(make: Parts, inputs: int, inner: int, stride: int) -> tuple[list[nn.Module], int]:

@@ -1,5 +1,6 @@
 """What a spiking network is made of: neurons, surrogates, gradient rules, encoders, views."""
 
+from spikeproof.spiking._bounds import Bounds, certified_margins, margins
 from spikeproof.spiking._encoders import (
     Averaged,
     Direct,
@@ -12,6 +13,7 @@ from spikeproof.spiking._encoders import (
     Rate,
 )
 from spikeproof.spiking._gates import Gate, Gates
+from spikeproof.spiking._intervals import Changes, Interval
 from spikeproof.spiking._kernels import integrate_and_fire, kernel, kernel_in_use
 from spikeproof.spiking._memory import keep_large_blocks
 from spikeproof.spiking._network import Analog, SpikingNetwork
@@ -68,6 +70,8 @@ __all__ = [
     "Analog",
     "Averaged",
     "AvgPool2d",
+    "Bounds",
+    "Changes",
     "Direct",
     "Encode",
     "Encoder",
@@ -77,6 +81,7 @@ __all__ = [
     "Gates",
     "Gaussian",
     "Gradient",
+    "Interval",
     "Latency",
     "LayerRecord",
     "Memory",
@@ -93,6 +98,7 @@ __all__ = [
     "Surrogate",
     "Trace",
     "Triangle",
+    "certified_margins",
     "drawing_from",
     "forget",
     "heaviside",
@@ -101,6 +107,7 @@ __all__ = [
     "keep_samples",
     "kernel",
     "kernel_in_use",
+    "margins",
     "over_time",
     "recomputed",
     "recorded",

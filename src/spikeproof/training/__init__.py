@@ -25,6 +25,7 @@ from spikeproof.training._progress import Progress
 from spikeproof.training._rat import RAT
 from spikeproof.training._retractions import Orthogonal, Retraction, Simplex
 from spikeproof.training._schedules import factor
+from spikeproof.training._sibp import SIBP
 from spikeproof.training._sparsity import SR
 from spikeproof.training._tgo import TGO
 from spikeproof.training._trades import TRADES
@@ -34,6 +35,7 @@ __all__ = [
     "MPDSGR",
     "RAT",
     "SGD",
+    "SIBP",
     "SPEC",
     "SR",
     "TET",

@@ -1,0 +1,108 @@
+"""Certificates at the terminal: a model, its samples, and what is proved of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from spikeproof.catalogue import read_threat
+from spikeproof.cli._evaluate import Target, load_target, named
+from spikeproof.cli._terminal import terminal
+from spikeproof.cli._train import pick_device
+from spikeproof.errors import Refusal, nearest
+from spikeproof.evaluate import (
+    IBP,
+    Certificate,
+    Conditions,
+    Exact,
+    Method,
+    Progress,
+    RateCoding,
+    Smoothing,
+    certify,
+    overview_of,
+    read_record,
+)
+
+
+def method_of(name: str, sigma: float, draws: int, alpha: float) -> Method:
+    """Returns the method of a name, with the knobs that are its own."""
+    made: dict[str, Callable[[], Method]] = {
+        "ibp": IBP,
+        "exact": Exact,
+        "smoothing": lambda: Smoothing(sigma, n=draws, alpha=alpha),
+        "rate_coding": lambda: RateCoding(n=draws, alpha=alpha),
+    }
+    if name not in made:
+        raise Refusal(f"{name!r} is no method of certificates; {nearest(name, made)}")
+    return made[name]()
+
+
+def certify_command(
+    target: Target,
+    threat: str,
+    method: Method,
+    out: Path,
+    conditions: Conditions,
+    against: Path | None = None,
+    console: Console | None = None,
+) -> Certificate:
+    """Returns the certificate, which is also written to ``out``."""
+    console = console or terminal()
+    met = read_threat(threat)
+    record = None
+    if against is not None:
+        record = read_record(against / "record.json" if against.is_dir() else against)
+    model, dataset = load_target(target, console)
+    console.print(
+        f"{dataset.name}: {conditions.limit or len(dataset.test)} of {len(dataset.test)} test "
+        f"samples; {named(model)} under {threat}; method {method.kind}"
+    )
+    with _watched(console) as watch:
+        certificate = certify(
+            model.to(pick_device(target.device)),
+            dataset,
+            met,
+            method,
+            out=out,
+            conditions=conditions,
+            against=record,
+            watch=watch,
+        )
+    report(console, certificate)
+    console.print(f"record: {out / 'record.json'}")
+    return certificate
+
+
+def report(console: Console, certificate: Certificate) -> None:
+    """Prints the numbers that are looked for first."""
+    told = overview_of(certificate)
+    count = told["samples"]
+    console.print(f"clean accuracy {told['clean_accuracy']:.2%} on {count} samples")
+    console.print(f"certified accuracy {told['certified_accuracy']:.2%}")
+    if certificate.radius:
+        console.print(
+            f"mean radius {told['mean_radius']:.4g}; no answer for {told['abstained']} samples; a "
+            "vote over noise is certified, not the network's own answer"
+        )
+    for check in certificate.checks:
+        console.print(f"{check.id}: {check.verdict}, {check.detail}")
+
+
+@contextmanager
+def _watched(console: Console) -> Iterator[Callable[[Progress], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("certificates", pace="")
+
+        def watch(p: Progress) -> None:
+            minutes, seconds = divmod(round(p.left), 60)
+            pace = f"{p.standing} certified, {p.rate:,.1f} samples/s, {minutes}:{seconds:02d} left"
+            bar.update(task, description=p.step, completed=p.done, total=p.of, pace=pace)
+
+        yield watch
