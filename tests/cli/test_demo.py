@@ -105,3 +105,12 @@ def test_the_recipes_come_along(tmp_path):
         "natural.toml", "robust.toml", "sparse.toml", "commands.sh",
     }  # fmt: skip
     assert read_recipe(tmp_path / "robust.toml").penalties
+
+
+def test_a_folder_of_other_things_is_left_alone(run, tmp_path):
+    (tmp_path / "robust.toml").write_text("mine")
+    code, _, said = run("demo", "--out", tmp_path)
+    assert (code, said.count("\n")) == (2, 0)
+    assert "holds other things" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["robust.toml"]
+    assert (tmp_path / "robust.toml").read_text() == "mine"

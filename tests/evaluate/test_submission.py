@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -123,7 +124,9 @@ def test_another_network_threat_or_set_is_refused(linear, points, tmp_path, foun
         ({"x_adv": np.zeros((2, 1, 2, 2)), "indices": [0.0, 1.0]}, "a list of whole ones"),
         ({"x_adv": np.zeros((2, 1, 2, 2)), "indices": [0, 9999]}, "sample 9999"),
         ({"x_adv": np.zeros((2, 1, 2, 2)), "indices": [1, 1]}, "sample 1 twice"),
-        ({"x_adv": np.array([None, 1], object)}, "is no npz archive"),
+        ({"x_adv": np.array([None, 1], object)}, "inputs are numbers"),
+        ({"x_adv": np.zeros((0, 1, 2, 2)), "indices": np.zeros(0, int)}, "for 0 of 41 samples"),
+        ({"x_adv": np.zeros((9999, 1, 2, 2)), "indices": np.arange(9999)}, "for 9999 of 41"),
     ],
 )
 def test_a_file_that_says_nothing_costs_one_sentence(linear, points, tmp_path, found, arrays, said):
@@ -144,3 +147,19 @@ def test_a_damaged_archive_is_refused(linear, points, tmp_path, found):
     file.write_bytes(broken)
     with pytest.raises(Refusal, match="no npz archive"):
         submit(file, record, linear, points, THREAT)
+
+
+def test_what_is_no_array_and_what_would_fill_the_memory_is_refused_unread(
+    linear, points, tmp_path, found
+):
+    file = tmp_path / "a.npz"
+    for name, content in (("x_adv", b"1"), ("x_adv.npy", b"no magic"), ("x_adv.npy", b"")):
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(name, content)
+        with pytest.raises(Refusal, match="no npz archive"):
+            submit(file, found[0], linear, points, THREAT)
+    huge = {"descr": "<f8", "fortran_order": False, "shape": (1 << 40, 1, 2, 2)}
+    with zipfile.ZipFile(file, "w") as archive, archive.open("x_adv.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, huge)
+    with pytest.raises(Refusal, match="has x_adv of shape"):
+        submit(file, found[0], linear, points, THREAT)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import threading
 from pathlib import Path
@@ -192,3 +193,17 @@ def test_a_network_that_nobody_adopted_is_doubtful(tmp_path):
     check = {check.id: check for check in record.checks}["C6"]
     assert check.verdict == "flag"
     assert "nobody has adopted it" in check.detail
+
+
+def test_an_adopted_network_is_pickled_with_its_kind_and_its_hooks():
+    net, seen = nn.Sequential(Paper("vgg")).eval(), []
+    ours = adopt(net, [samples(4, 64)])
+    again = pickle.loads(pickle.dumps(ours))  # noqa: S301  of our own
+    x = samples(4, 64)
+    assert torch.equal(ours(x), again(x))
+    assert torch.equal(gradient(ours, x), gradient(again, x))
+    assert [type(m) for m in again.modules()] == [type(m) for m in ours.modules()]
+    two = Two()
+    two.second.register_full_backward_hook(lambda *_: seen.append(1))
+    gradient(adopt(two, [samples()]), samples())
+    assert seen

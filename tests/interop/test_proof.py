@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import deque
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,10 +140,14 @@ def test_what_a_network_counts_keeps_and_draws_is_left_as_it_was():
             super().__init__()
             self.calls, self.log, self.draw = 0, [], torch.Generator().manual_seed(3)
             self.register_buffer("total", torch.zeros(()))
+            self.deep, self.row = {"a": [torch.zeros(2), deque()]}, np.zeros(3)
 
         def forward(self, x):
             self.calls += 1
             self.total += 1
+            self.deep["a"][0].add_(1)
+            self.deep["a"][1].append(1)
+            self.row += 1
             self.log.append(len(x))
             self.last = torch.rand(1, generator=self.draw)
             return super().forward(x)
@@ -150,3 +157,6 @@ def test_what_a_network_counts_keeps_and_draws_is_left_as_it_was():
     adopt(net, [samples(), samples()])
     assert (net.calls, float(net.total), net.log, hasattr(net, "last")) == (0, 0.0, [], False)
     assert torch.equal(net.draw.get_state(), state)
+    assert not net.deep["a"][0].any()
+    assert not net.deep["a"][1]
+    assert not net.row.any()

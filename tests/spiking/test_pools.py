@@ -264,6 +264,15 @@ def test_who_watches_either_sees_it_run(watch, place):
     assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
 
 
+@pytest.mark.parametrize("place", [0, 1, None])
+def test_what_somebody_compiled_is_run_as_compiled(place):
+    layers, calls = pair(), []
+    part = layers if place is None else layers[place]
+    part._compiled_call_impl = lambda x: calls.append(1) or part._call_impl(x)
+    in_turn(layers, currents(layers, 2, 3, 4, 4))
+    assert calls == [1]
+
+
 def test_a_pool_that_comes_after_something_else_runs_by_itself():
     neurons, pool = pair()
     layers = nn.Sequential(pool, neurons, pool, pool, neurons, nn.Identity(), pool)

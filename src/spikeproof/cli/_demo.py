@@ -21,6 +21,7 @@ from spikeproof.cli._report import report_command
 from spikeproof.cli._run import Job, run
 from spikeproof.cli._terminal import aside, terminal
 from spikeproof.cli._train import train
+from spikeproof.errors import Refusal
 from spikeproof.evaluate import Conditions
 from spikeproof.records import LOCK, read_json, replace_file, write_json
 from spikeproof.report import ENERGY, PACKED
@@ -95,12 +96,19 @@ def _line(*words: object, into: Path | None = None) -> str:
 
 def _unpack(out: Path) -> None:
     """Lays recipes and commands into the folder, where they can be read, changed and repeated."""
+    if out.exists() and any(out.iterdir()) and not (out / COMMANDS).exists():
+        raise Refusal(
+            f"{out} holds other things; the demonstration writes into a folder of its own and "
+            "keeps what it finds there; choose another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     texts = {COMMANDS: "\n".join([*commands(out), ""])}
     for name in NETWORKS:
         recipe = resources.files("spikeproof.cli") / "demo" / f"{name}.toml"
         texts[recipe.name] = recipe.read_text(encoding="utf-8")
     for name, text in texts.items():
+        if (out / name).exists():  # and may have been changed
+            continue
         replace_file(out / name, partial(Path.write_text, data=text, encoding="utf-8"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from spikeproof.statistics import wilson
 SCHEMA = 1
 KIND = "submission"
 AT_ONCE = 64
-MOST = 8 << 30  # bytes of a file
+NAMES = ("x_adv", "indices")
 
 
 @dataclass(frozen=True)
@@ -111,26 +112,36 @@ def write_submission(path: Path, found: Submission, record: Path, file: Path) ->
 
 
 def _read(file: Path, known: Sequence[int], shape: tuple[int, ...]) -> tuple[list[int], Tensor]:
-    if file.stat().st_size > MOST:
-        raise Refusal(f"{file} has more than {MOST >> 30} GiB; split it into several files")
     try:
-        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
-            x_adv = archive["x_adv"]
-            indices = archive["indices"] if "indices" in archive else np.asarray(known)
+        with zipfile.ZipFile(file) as archive:
+            heads = {n: _head(archive, n) for n in NAMES if f"{n}.npy" in archive.namelist()}
     except Exception as error:  # a damaged archive raises what its reader likes
         if isinstance(error, OSError | MemoryError):
             raise
         raise _unreadable(file, error) from None
-    if x_adv.dtype.kind not in "fiub" or indices.dtype.kind not in "iu" or indices.ndim != 1:
+    if "x_adv" not in heads:
+        raise _unreadable(file, KeyError("x_adv"))
+    given, kind = heads["x_adv"]
+    counted, whole = heads.get("indices", ((len(known),), np.dtype(np.int64)))
+    if kind.kind not in "fiub" or whole.kind not in "iu" or len(counted) != 1:
         raise Refusal(
-            f"{file} has x_adv of {x_adv.dtype} and indices of {indices.dtype} {indices.shape}; "
-            "inputs are numbers and indices a list of whole ones; write them so"
+            f"{file} has x_adv of {kind} and indices of {whole} {counted}; inputs are numbers and "
+            "indices a list of whole ones; write them so"
         )
-    if x_adv.shape != (len(indices), *shape):
+    if given != (*counted, *shape) or not 0 < counted[0] <= len(known):
         raise Refusal(
-            f"{file} has x_adv of shape {x_adv.shape} for {len(indices)} samples of {shape}; there "
-            "is one input for each sample; give indices, or an input for all of the record"
+            f"{file} has x_adv of shape {given} for {counted[0]} of {len(known)} samples of "
+            f"{shape}; there is one input for each sample; give indices, or an input for all of "
+            "the record"
         )
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            x_adv = archive["x_adv"]
+            indices = archive["indices"] if "indices" in heads else np.asarray(known)
+    except Exception as error:  # as above
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise _unreadable(file, error) from None
     ids = [int(i) for i in indices]
     if strangers := sorted(set(ids) - set(known)):
         raise Refusal(
@@ -141,6 +152,15 @@ def _read(file: Path, known: Sequence[int], shape: tuple[int, ...]) -> tuple[lis
         doubled = next(i for i in ids if ids.count(i) > 1)
         raise Refusal(f"{file} has sample {doubled} twice; each has one proposal; keep the better")
     return ids, torch.from_numpy(x_adv.astype(np.float32))
+
+
+def _head(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Returns shape and kind of an array before any of it is unpacked."""
+    with archive.open(f"{name}.npy") as member:
+        old = np.lib.format.read_magic(member) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(member)
+    return shape, kind
 
 
 def _unreadable(file: Path, error: Exception) -> Refusal:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from spikeproof.errors import Refusal
 from spikeproof.interop import _snntorch
 from spikeproof.seeding import isolated
 
-TABLES = (list, dict, set)
+TABLES = (list, dict, set, deque)
 Call = tuple[str, Tensor]  # of a layer: its name and what it answered
 
 
@@ -164,21 +166,29 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _within(values: Iterable[Any]) -> Iterator[Any]:
+    """Yields these values and what they hold, at any depth; what a module holds is its own."""
+    seen, left = set[int](), [*values]
+    while left:
+        value = left.pop()
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield value
+            if isinstance(value, (*TABLES, tuple)):
+                left += value.values() if isinstance(value, dict) else value
+
+
 class _Held:
     """What all modules hold, given back as it was found."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.found = [(vars(module), dict(vars(module))) for module in model.modules()]
-        values = [value for _, found in self.found for value in found.values()]
+        values = [*_within(found for _, found in self.found)]
         self.tables = [(table, copy.copy(table)) for table in values if isinstance(table, TABLES)]
-        tensors = [
-            x
-            for module in model.modules()
-            for x in (*vars(module).values(), *module.buffers(recurse=False))
-            if isinstance(x, Tensor)
-        ]
+        tensors = [x for x in values if isinstance(x, Tensor) and not isinstance(x, nn.Parameter)]
         self.numbers = [(x, x.detach().clone()) for x in tensors]
+        self.arrays = [(x, x.copy()) for x in values if isinstance(x, np.ndarray)]
         self.sources = [
             (source, source.get_state()) for source in values if isinstance(source, torch.Generator)
         ]
@@ -192,10 +202,12 @@ class _Held:
             now.update(before)
         for table, entries in self.tables:
             table.clear()
-            table.extend(entries) if isinstance(table, list) else table.update(entries)
+            table.extend(entries) if isinstance(table, list | deque) else table.update(entries)
         for x, before_it in self.numbers:
             if not _same(x, before_it):
                 x.copy_(before_it)
+        for array, was in self.arrays:
+            array[...] = was
         for source, state in self.sources:
             source.set_state(state)
 

@@ -30,6 +30,7 @@ HOOKS = [
     for what in ("", "_with_kwargs", "_always_called")
     if f"_{when}{what}" in vars(nn.Module())
 ]
+HOOKS.append("_is_full_backward_hook")
 
 
 @runtime_checkable
@@ -224,6 +225,11 @@ def _plain(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
+def _empty(kind: type[Standing]) -> Standing:
+    """Returns what a copy begins with; how it says that it is of another kind misleads pickle."""
+    return kind.__new__(kind)
+
+
 class Standing(nn.Module):
     """Stands where ``theirs`` stood; whatever it has no name for is asked of it, or set in it."""
 
@@ -239,6 +245,10 @@ class Standing(nn.Module):
         """Its kind, for a network that asks which of its layers are neurons."""
         theirs = vars(self).get("_modules", {}).get("theirs")
         return type(self) if theirs is None else type(theirs)
+
+    @override
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _empty, (type(self),), vars(self)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -86,4 +86,5 @@ def _is_changed(part: nn.Module) -> bool:
     """Returns whether more or something else happens when a part runs than its kind tells."""
     own = (part._forward_hooks, part._forward_pre_hooks)
     back = (part._backward_hooks, part._backward_pre_hooks)
-    return any((*own, *back, "forward" in vars(part))) or bool(_has_any_global_hook())
+    other = "forward" in vars(part), part._compiled_call_impl is not None
+    return any((*own, *back, *other)) or bool(_has_any_global_hook())
