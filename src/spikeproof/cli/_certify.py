@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from spikeproof.catalogue import read_threat
-from spikeproof.cli._evaluate import Target, load_target, named
+from spikeproof.cli._evaluate import Target, load_target, named, watched
 from spikeproof.cli._terminal import terminal
 from spikeproof.cli._train import pick_device
 from spikeproof.errors import Refusal, nearest
@@ -63,7 +60,7 @@ def certify_command(
         f"{dataset.name}: {conditions.limit or len(dataset.test)} of {len(dataset.test)} test "
         f"samples; {named(model)} under {threat}; method {method.kind}"
     )
-    with _watched(console) as watch:
+    with watched(console, "certificates", _told) as watch:
         certificate = certify(
             model.to(pick_device(target.device)),
             dataset,
@@ -94,15 +91,5 @@ def report(console: Console, certificate: Certificate) -> None:
         console.print(f"{check.id}: {check.verdict}, {check.detail}")
 
 
-@contextmanager
-def _watched(console: Console) -> Iterator[Callable[[Progress], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("certificates", pace="")
-
-        def watch(p: Progress) -> None:
-            minutes, seconds = divmod(round(p.left), 60)
-            pace = f"{p.standing} certified, {p.rate:,.1f} samples/s, {minutes}:{seconds:02d} left"
-            bar.update(task, description=p.step, completed=p.done, total=p.of, pace=pace)
-
-        yield watch
+def _told(p: Progress, left: str) -> tuple[str, str]:
+    return p.step, f"{p.standing} certified, {p.rate:,.1f} samples/s, {left} left"

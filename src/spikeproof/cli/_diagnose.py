@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from spikeproof.attacks import Threat
 from spikeproof.catalogue import OWN, read_rule, read_threat
-from spikeproof.cli._evaluate import Target, load_target, named
+from spikeproof.cli._evaluate import Target, load_target, named, watched
 from spikeproof.cli._terminal import terminal
 from spikeproof.cli._train import pick_device
 from spikeproof.evaluate import PARTS, Conditions, Diagnosis, Progress, diagnose, overview
@@ -44,7 +41,7 @@ def diagnose_command(
         f"{dataset.name}: {conditions.limit or count} of {count} test samples; "
         f"{named(model)} under {threat}"
     )
-    with _watched(console) as watch:
+    with watched(console, "diagnosis", _told) as watch:
         diagnosis = diagnose(
             model.to(pick_device(target.device)),
             dataset,
@@ -129,16 +126,5 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
 
 
-@contextmanager
-def _watched(console: Console) -> Iterator[Callable[[Progress], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("diagnosis", pace="")
-
-        def watch(p: Progress) -> None:
-            minutes, seconds = divmod(round(p.left), 60)
-            pace = f"{p.rate:,.1f} samples/s, {minutes}:{seconds:02d} left in it"
-            name = f"{p.number}/{p.steps} {p.step}"
-            bar.update(task, description=name, completed=p.done, total=p.of, pace=pace)
-
-        yield watch
+def _told(p: Progress, left: str) -> tuple[str, str]:
+    return f"{p.number}/{p.steps} {p.step}", f"{p.rate:,.1f} samples/s, {left} left in it"

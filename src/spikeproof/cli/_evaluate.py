@@ -75,7 +75,7 @@ def evaluate_command(
     )
     sources = {name: adopted(net, dataset, console) for name, net in sources.items()}
     control = control and adopted(control, dataset, console)
-    with _watched(console) as watch:
+    with watched(console, "evaluation", _told) as watch:
         record = evaluate(
             model.to(device),
             dataset,
@@ -263,17 +263,22 @@ def _imported(module: str, factory: str) -> Callable[[], object]:
 
 
 @contextmanager
-def _watched(console: Console) -> Iterator[Callable[[Progress], None]]:
+def watched(
+    console: Console, task: str, told: Callable[[Progress, str], tuple[str, str]]
+) -> Iterator[Callable[[Progress], None]]:
+    """Shows a bar, with what ``told`` makes of the progress and the time that is left."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"))
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("evaluation", pace="")
+        row = bar.add_task(task, pace="")
 
         def watch(p: Progress) -> None:
             minutes, seconds = divmod(round(p.left), 60)
-            pace = (
-                f"{p.standing} stand, {p.rate:,.1f} samples/s, {minutes}:{seconds:02d} left in it"
-            )
-            name = f"{p.number}/{p.steps} {p.step}"
-            bar.update(task, description=name, completed=p.done, total=p.of, pace=pace)
+            name, pace = told(p, f"{minutes}:{seconds:02d}")
+            bar.update(row, description=name, completed=p.done, total=p.of, pace=pace)
 
         yield watch
+
+
+def _told(p: Progress, left: str) -> tuple[str, str]:
+    pace = f"{p.standing} stand, {p.rate:,.1f} samples/s, {left} left in it"
+    return f"{p.number}/{p.steps} {p.step}", pace
