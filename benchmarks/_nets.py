@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 Values = dict[str, Any]
 Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Field:
+    """The budget of a data set's judge, its samples, and how often each row is trained."""
+
+    eps: float
+    seeds: int
+    samples: int = 256
 
 
 def kept(path: Path, promised: Values) -> bool:

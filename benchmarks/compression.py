@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks._nets import RESULTS as ALL
-from benchmarks._nets import ROOT, Values, fitted, kept, worst_case
+from benchmarks._nets import ROOT, Field, Values, fitted, kept, worst_case
 from benchmarks.defences import bits, seconds
 from torch import Tensor
 
@@ -50,15 +50,6 @@ SPARSITIES = (0.9, 0.99, 0.95, 0.5)
 PRECISIONS = ("fp32", "fp16", "int8")
 AT_ONCE = 64
 Answers = list[tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Field:
-    """The budget of the judge, and how often each row is trained."""
-
-    eps: float
-    seeds: int
-    samples: int = 256
 
 
 FIELDS = {

@@ -12,13 +12,12 @@ import argparse
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks._nets import fitted, kept
+from benchmarks._nets import Field, fitted, kept
 
 from spikeproof import records
 from spikeproof.attacks import Linf
@@ -46,15 +45,6 @@ DEFENCES = (
     "stog",
     "tgo",
 )
-
-
-@dataclass(frozen=True)
-class Field:
-    """The budget that the defences of a data set meet, and how often each is trained."""
-
-    eps: float
-    seeds: int
-    samples: int = 256
 
 
 FIELDS = {
