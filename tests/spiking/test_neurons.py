@@ -61,6 +61,18 @@ def test_learned_values_are_floored_and_clamped():
     assert set(layer.state_dict()) == {"learned.theta", "learned.tau"}
 
 
+def test_confined_values_feel_a_gradient_again():
+    layer = Spiking(LIF(learn_theta=True, learn_tau=True), 4)
+    with torch.no_grad():
+        layer.learned["theta"].fill_(-2.0)
+        layer.learned["tau"].fill_(1.5)
+    before = layer.theta.item(), layer.tau.item()
+    layer.confine()
+    assert (layer.theta.item(), layer.tau.item()) == before
+    (layer.theta + layer.tau).backward()
+    assert [value.grad.item() for value in layer.learned.values()] == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -16,7 +16,7 @@ from spikeproof.attacks import PGD
 from spikeproof.errors import Refusal
 from spikeproof.models import CNN, Setting, build
 from spikeproof.seeding import generator, isolated
-from spikeproof.spiking import LIF, Gates, drawing_from
+from spikeproof.spiking import IF, LIF, Gates, Spiking, drawing_from
 from spikeproof.training import (
     MPDSGR,
     SGD,
@@ -287,6 +287,21 @@ def test_tet_trains_a_network_over_time(tmp_path: Path):
         validate=lambda view: {"accuracy": accuracy(view, Points(50))},
     )
     assert accuracy(model, Points(100, "validation")) > 0.9
+
+
+def test_a_threshold_that_a_step_took_below_its_floor_comes_back_to_it(tmp_path: Path):
+    neuron = IF(theta=0.04, floor=0.03, learn_theta=True)
+    model = nn.Sequential(Spiking(neuron, 1, opens_time=True))
+    theta = model[0].learned["theta"]
+    seen = []
+
+    def downwards(view: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
+        seen.append(theta.item())
+        return (1 if len(seen) < 3 else -1) * theta
+
+    chosen = plan(epochs=1, batch=16, optimizer=SGD(1.0), schedule=Constant())
+    fit(model, Points(64), downwards, chosen, tmp_path, validate=lambda _: ONE)
+    assert seen == pytest.approx([0.04, 0.03, 0.03, 1.03])
 
 
 def test_bfloat16_runs_on_a_cpu_and_resumes(tmp_path: Path):

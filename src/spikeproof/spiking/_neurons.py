@@ -94,6 +94,14 @@ class Spiking(nn.Module):
         """The leak in force, never outside 0..1."""
         return self.learned["tau"].clamp(0, 1) if "tau" in self.learned else self.neuron.tau
 
+    @torch.no_grad()
+    def confine(self) -> None:
+        """Moves learned values to the ends of their ranges; beyond, no gradient reaches them."""
+        if "theta" in self.learned:
+            self.learned["theta"].clamp_min_(self.neuron.floor)
+        if "tau" in self.learned:
+            self.learned["tau"].clamp_(0, 1)
+
     def unfolded(self, x: Folded) -> Train:
         """Returns the layer's input as currents over time."""
         if self.opens_time:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import Refusal, nearest, short
 from spikeproof.seeding import derive, generator
-from spikeproof.spiking import recomputed
+from spikeproof.spiking import Spiking, recomputed
 from spikeproof.training._average import Average, averaged, tensors
 from spikeproof.training._checkpoint import STATE, load_state, save_model, save_state
 from spikeproof.training._descent import descent
@@ -196,6 +196,9 @@ def _descend(
         group["lr"] = lr
     run.scaler.step(run.optimizer)
     run.scaler.update()
+    for layer in run.model.modules():
+        if isinstance(layer, Spiking):
+            layer.confine()
     at.step += 1
     for number, retract in enumerate(plan.retractions):
         retract(run.model, generator(plan.seed, "retraction", number, at.step, device=x.device))
