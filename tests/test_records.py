@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
+import types
+from importlib import metadata
 
 import pytest
 from hypothesis import given
@@ -69,6 +72,13 @@ def test_the_environment_is_a_record_of_its_own():
     assert json.loads(json.dumps(here)) == here
     assert here["packages"]["torch"].startswith("2.")
     assert here["cores"] >= 1
+
+
+def test_the_environment_names_loaded_packages_of_others(monkeypatch):
+    assert "foolbox" not in environment()["packages"]
+    monkeypatch.setitem(sys.modules, "foolbox", types.ModuleType("foolbox"))
+    monkeypatch.setattr(metadata, "version", lambda name: f"{name} 1.0")
+    assert environment()["packages"]["foolbox"] == "foolbox 1.0"
 
 
 @given(st.dictionaries(st.text(max_size=3), JSON))

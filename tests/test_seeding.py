@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikeproof.seeding import derive, generator, isolated, untouched
+from spikeproof.seeding import all_isolated, derive, generator, isolated, untouched
 
 NAME = st.one_of(st.integers(0, 99), st.text(max_size=5))
 
@@ -41,6 +43,25 @@ def test_isolation_seeds_the_block_and_gives_the_state_back():
     with pytest.raises(KeyError):
         fail()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_code_of_others_draws_the_same_and_leaves_no_trace():
+    def drawn():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    states = random.getstate(), torch.get_rng_state()
+    with untouched(), all_isolated(5, "theirs"):
+        first = drawn()
+    random.random()
+    with all_isolated(5, "theirs"):
+        assert drawn() == first
+    with all_isolated(6, "theirs"):
+        assert not set(drawn()) & set(first)
+    random.setstate(states[0])
+    with pytest.raises(KeyError), all_isolated(5):
+        raise KeyError
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])
 
 
 def test_a_touched_generator_is_named():

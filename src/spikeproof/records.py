@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,15 @@ from spikeproof.errors import Refusal, short
 SCHEMA = 1
 LOCK = ".lock"
 PACKAGES = ("spikeproof", "torch", "numpy", "safetensors", "scikit-learn")
+IN_USE = (  # told where they are loaded
+    "spikingjelly",
+    "snntorch",
+    "norse",
+    "torchattacks",
+    "foolbox",
+    "autoattack",
+    "pyautoattack",
+)
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -105,7 +115,9 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {
+            name: _version(name) for name in (*PACKAGES, *(n for n in IN_USE if n in sys.modules))
+        },
     }
 
 

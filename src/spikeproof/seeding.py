@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random  # noqa: TID251  to give its state back
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,6 +39,24 @@ def isolated(seed: int, *names: str | int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(state)
+
+
+@contextmanager
+def all_isolated(seed: int, *names: str | int) -> Iterator[None]:
+    """Does the same with every global generator: Python's, NumPy's, torch's on all devices.
+
+    Code of other packages draws from whichever it likes.
+    """
+    told, drawn = random.getstate(), np.random.get_state()  # noqa: NPY002  theirs, not ours
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())), isolated(seed, *names):
+            random.seed(derive(seed, *names, "python"))
+            np.random.seed(derive(seed, *names, "numpy") % 2**32)  # noqa: NPY002, TID251
+            torch.cuda.manual_seed_all(derive(seed, *names, "cuda"))
+            yield
+    finally:
+        random.setstate(told)
+        np.random.set_state(drawn)  # noqa: NPY002
 
 
 @contextmanager

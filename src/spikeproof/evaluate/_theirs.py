@@ -8,13 +8,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikeproof.attacks import L0, L1, L2, Ball, Exposed, Linf, Threat
 from spikeproof.errors import Refusal
-from spikeproof.seeding import isolated
+from spikeproof.seeding import all_isolated
 from spikeproof.spiking import CBA, Rule
 
 NORMS: dict[type[Threat], str] = {Linf: "Linf", L2: "L2", L1: "L1", L0: "L0"}
@@ -56,13 +55,8 @@ class Theirs:
             )
         net = Exposed(model, self.rule, self.draws)
         net.to(x.device)
-        state = np.random.get_state()  # noqa: NPY002  some of them draw from it
-        try:
-            np.random.seed(0)  # noqa: NPY002, TID251
-            with isolated(0, self.package, self.name), torch.enable_grad():
-                return MAKES[self.package](self, net, x.clone(), y.clone(), threat).detach()
-        finally:
-            np.random.set_state(state)  # noqa: NPY002
+        with all_isolated(0, self.package, self.name), torch.enable_grad():
+            return MAKES[self.package](self, net, x.clone(), y.clone(), threat).detach()
 
 
 def _torchattacks(step: Theirs, net: Exposed, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
