@@ -147,11 +147,13 @@ def test_an_adaptive_rule_remembers_those_who_stand():
     victim = Victim(model, ASSG())
     s = Standing(victim, x, y, Linf(0.1), CE(), torch.arange(COUNT))
     s.gradient(s.x)
-    remembered = [m.memory.mean.shape[1] for m in victim.source.modules() if hasattr(m, "memory")]
+    remembered = [
+        m.memory.means[0].shape[1] for m in victim.source.modules() if hasattr(m, "memory")
+    ]
     assert set(remembered) == {len(s)}
     assert len(s) < COUNT
     Standing(victim, x, y, Linf(0.1), CE(), torch.arange(COUNT))
-    assert all(m.memory.mean is None for m in victim.source.modules() if hasattr(m, "memory"))
+    assert all(m.memory.means is None for m in victim.source.modules() if hasattr(m, "memory"))
 
 
 def test_a_threat_that_is_no_ball_says_so():
@@ -205,7 +207,7 @@ def test_a_memory_takes_one_step_however_many_draws():
         s.gradient(s.x)
         memories = [m.memory for m in victim.source.modules() if hasattr(m, "memory")]
         assert not any(memory.frozen for memory in memories)
-        seen.append(memories[0].mean)
+        seen.append(memories[0].means[0])
     assert torch.equal(*seen)
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gc
 import os
+import pickle
+import weakref
 from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
 from typing_extensions import override
 
 from spikeproof.catalogue import KINDS
@@ -200,12 +204,65 @@ def test_a_memory_is_used_and_moved_alike(frozen):
             memory.keep(torch.tensor([2, 0]))
             x = current(4, 2, 5).requires_grad_()
             spikes, _ = integrate_and_fire(x, None, 1.0, 0.5, **how)
-            found += [*torch.autograd.grad(spikes.sum(), x), memory.mean, memory.deviation]
+            found += [*torch.autograd.grad(spikes.sum(), x), *memory.means]
             with pytest.raises(Refusal, match="remembers potentials of shape"):
                 integrate_and_fire(current(4, 1, 5).requires_grad_(), None, 1.0, 0.5, **how)
     half = len(found) // 2
     for a, b in zip(found[:half], found[half:], strict=True):
         assert torch.equal(a, b)
+
+
+def remembered(name: str, story: str, steps: int) -> list[Tensor]:
+    """Returns gradients and means: passes there (f) and, of the first or last waiting, back."""
+    rule, found, waiting = ASSG(), [], []
+    memory, size = rule.memory(), 4
+    with kernel(name):
+        for turn, word in enumerate(story):
+            if word in "fz":
+                memory.frozen = word == "z"
+                x = (current(steps, size, 5) * (1 + turn)).requires_grad_()
+                start = current(1, size, 5)[0]
+                spikes, _ = integrate_and_fire(
+                    x, start, 1.0, 0.5, hard=True, rule=rule, memory=memory
+                )
+                waiting.append((spikes, x))
+            elif word in "bl":
+                spikes, x = waiting.pop(0 if word == "b" else -1)
+                found += torch.autograd.grad(spikes.cos().sum(), x, retain_graph=True)
+                found += torch.autograd.grad(spikes.sum(), x)
+            elif word == "k":
+                size = 2
+                memory.keep(torch.tensor([2, 0]))
+            elif word == "p":
+                memory = pickle.loads(pickle.dumps(memory))  # noqa: S301
+            elif word == "x":
+                memory.forget()
+            elif word == "m":
+                found += [each.clone() for each in memory.means or ()]
+    return found
+
+
+@pytest.mark.parametrize("steps", [3, 17])
+@pytest.mark.parametrize(
+    "story",
+    ["fm", "fbm", "ffblm", "fflb", "fmbm", "ffm", "fxbm", "fkmbfb", "fzlbm", "fpmfb", "zfzlllm"],
+)
+def test_a_memory_does_not_depend_on_when_gradients_are_asked_for(story, steps):
+    ours, theirs = (remembered(name, story, steps) for name in ("auto", "reference"))
+    assert len(ours) == len(theirs) > 0
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_memory_holds_no_graph():
+    rule = ASSG()
+    memory = rule.memory()
+    x = current(4, 3, 5).requires_grad_()
+    alive = weakref.ref(x)
+    integrate_and_fire(x * 1, None, 1.0, 0.5, hard=True, rule=rule, memory=memory)
+    del x
+    gc.collect()
+    assert alive() is None
+    assert memory.means is not None
 
 
 def test_a_memory_starts_frozen_without_keeping_anything():
@@ -214,7 +271,7 @@ def test_a_memory_starts_frozen_without_keeping_anything():
     memory.frozen = True
     x = current(4, 3, 5).requires_grad_()
     integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=rule, memory=memory)
-    assert memory.mean is None
+    assert memory.means is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -9,7 +9,7 @@ from torch import nn
 
 from spikeproof.errors import Refusal
 from spikeproof.seeding import generator, isolated
-from spikeproof.spiking import BPTT, HART, IF, LIF, Spiking, Triangle
+from spikeproof.spiking import BPTT, HART, IF, LIF, Spiking, Triangle, confine
 from tests.contracts.neuron import assert_neuron
 
 NEURONS = [
@@ -67,7 +67,7 @@ def test_confined_values_feel_a_gradient_again():
         layer.learned["theta"].fill_(-2.0)
         layer.learned["tau"].fill_(1.5)
     before = layer.theta.item(), layer.tau.item()
-    layer.confine()
+    confine(layer)
     assert (layer.theta.item(), layer.tau.item()) == before
     (layer.theta + layer.tau).backward()
     assert [value.grad.item() for value in layer.learned.values()] == [1.0, 1.0]

@@ -184,7 +184,7 @@ def test_an_adaptive_rule_remembers_the_same(as_one, steps):
         for scale in (1, 2, 3):
             x = (currents(layers, *SHAPES[0]).detach() * scale).requires_grad_()
             memory.frozen = scale == 3
-            kept += [*torch.autograd.grad(run(layers, x).sum(), x), memory.mean, memory.deviation]
+            kept += [*torch.autograd.grad(run(layers, x).sum(), x), *memory.means]
     half = len(kept) // 2
     for a, b in zip(kept[:half], kept[half:], strict=True):
         assert torch.equal(a, b)

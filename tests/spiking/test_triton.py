@@ -264,7 +264,7 @@ def test_a_memory_is_used_and_moved_alike(frozen):
             memory.keep(torch.tensor([2, 0]))
             x = current(4, 2, 5).requires_grad_()
             spikes, _ = integrate_and_fire(x, None, 1.0, 0.5, **how)
-            found += [*torch.autograd.grad(spikes.sum(), x), memory.mean, memory.deviation]
+            found += [*torch.autograd.grad(spikes.sum(), x), *memory.means]
             with pytest.raises(Refusal, match="remembers potentials of shape"):
                 integrate_and_fire(current(4, 1, 5).requires_grad_(), None, 1.0, 0.5, **how)
     half = len(found) // 2

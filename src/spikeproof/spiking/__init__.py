@@ -17,7 +17,7 @@ from spikeproof.spiking._intervals import Changes, Interval
 from spikeproof.spiking._kernels import integrate_and_fire, kernel, kernel_in_use
 from spikeproof.spiking._memory import keep_large_blocks
 from spikeproof.spiking._network import Analog, SpikingNetwork
-from spikeproof.spiking._neurons import IF, LIF, Spiking
+from spikeproof.spiking._neurons import IF, LIF, Spiking, confine
 from spikeproof.spiking._pools import AvgPool2d
 from spikeproof.spiking._recorder import Gradient, LayerRecord, recorded
 from spikeproof.spiking._rules import (
@@ -99,6 +99,7 @@ __all__ = [
     "Trace",
     "Triangle",
     "certified_margins",
+    "confine",
     "drawing_from",
     "forget",
     "heaviside",

@@ -7,6 +7,7 @@ densely in memory keeps its order (channels last stays channels last); everythin
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -18,11 +19,10 @@ from torch import Tensor
 from spikeproof.spiking._curves import known_curve
 from spikeproof.spiking._loops import Pass, backward, forward
 from spikeproof.spiking._reference import How, refuse_second_derivative
-from spikeproof.spiking._rules import ASSG, Memory, Rule, Trace
+from spikeproof.spiking._rules import ASSG, Means, Memory, Rule, Trace
 from spikeproof.spiking._vectors import WIDTH, Loop
 
 Order = tuple[int, ...]
-Seen = tuple[Tensor | None, Tensor | None]
 
 STEPS = 8  # of one loop, whose membranes fit into the registers
 BLOCK = 32768  # elements whose sums make one number, so that threads do not matter
@@ -76,6 +76,21 @@ def integrate_and_fire(
     if torch.is_grad_enabled():
         return _Fused.apply(current, membrane, theta, tau, how)
     return _forward(current, membrane, theta, tau, how, tracked=False)[:2]
+
+
+class _Seen:
+    """An adaptive rule's means after a pass, which its backward pass finds on its way."""
+
+    def __init__(self, old: Lines, find: Callable[[], Means]) -> None:
+        self.old, self.find = old, find
+        self.found: Means | None = None
+
+    def __call__(self) -> Means:
+        return self.found or self.settle(self.find())
+
+    def settle(self, found: Means) -> Means:
+        self.found, self.old, self.find = found, {}, lambda: found
+        return found
 
 
 def _order(current: Tensor) -> Order:
@@ -181,7 +196,9 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
         tracked = any(ctx.needs_input_grad)
-        spikes, after, kept = _forward(current, membrane, theta, tau, how, tracked=tracked)
+        spikes, after, kept, ctx.seen = _forward(
+            current, membrane, theta, tau, how, tracked=tracked
+        )
         if tracked:
             ctx.save_for_backward(*kept)
             ctx.how, ctx.numbers = how, {"theta": float(theta), "tau": float(tau)}
@@ -192,7 +209,8 @@ class _Fused(torch.autograd.Function):
         ctx: Any, d_spikes: Tensor | None, d_after: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
-        given, membrane, starts, slopes, mean, deviation = ctx.saved_tensors
+        given, membrane, starts, slopes = ctx.saved_tensors
+        seen: _Seen | None = ctx.seen
         how, order, steps = ctx.how, _order(given), ctx.how.steps
         current, held = how.held(given), len(given) < steps
         rule: Rule = how.rule
@@ -207,7 +225,11 @@ class _Fused(torch.autograd.Function):
         blocks = -(-count // block)
         sums = torch.zeros(2, blocks, WIDTH, dtype=torch.float64)
         over_time = {"x": current, "ds": _like(d_spikes, order), "dx": d_current}
-        over_time |= _present(mean=mean, deviation=deviation, slopes=slopes)
+        over_time |= _present(slopes=slopes)
+        observing = seen is not None and seen.found is None
+        if seen is not None:
+            means = seen.found or (_new(steps, current, order), _new(steps, current, order))
+            over_time |= {"mean": means[0], "deviation": means[1], **seen.old}
         d_after = None if d_after is None else _like(d_after[None], order)
         for low, high in reversed(_pieces(steps)):
             start = _start(membrane, starts, low, order)
@@ -217,7 +239,9 @@ class _Fused(torch.autograd.Function):
                 how.hard,
                 start is not None,
                 keeps,
-                rule if mean is not None and isinstance(rule, ASSG) else None,
+                rule if isinstance(rule, ASSG) and seen is not None else None,
+                observing,
+                "old_mean" in over_time,
                 curve=known_curve(rule),
                 temporal=rule.temporal,
                 through=rule.temporal and not rule.detach_reset,
@@ -227,13 +251,15 @@ class _Fused(torch.autograd.Function):
                 ended=d_after is not None,
                 learned=learned,
                 pooled=how.pooled,
-                past_caches=_past_caches(d_current, how),
+                past_caches=_past_caches(over_time["mean" if observing else "dx"], how),
             )
             lines = {n: x[low:high] if len(x) == steps else x for n, x in over_time.items()}
             lines |= _present(start=start, d_start=d_start if keeps else None, d_after=d_after)
             totals = {"d_theta": sums[0], "d_tau": sums[1]} if learned else {}
             _run(backward(what), lines, ctx.numbers, totals, how)
             d_after = d_start
+        if seen is not None:
+            seen.settle(means)
         if rule.averaged and not held:
             d_current = (d_current / steps).expand(steps, *d_current.shape[1:])
         d_theta, d_tau = sums.sum((1, 2)).float()
@@ -254,32 +280,23 @@ def _forward(
     how: How,
     *,
     tracked: bool,
-) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
-    """Returns spikes and last membrane; where a gradient is tracked, what it needs besides."""
-    rule, memory = how.rule, how.memory or Memory()
-    order, steps = _order(current), how.steps
+    beside: Lines | None = None,
+) -> tuple[Tensor, Tensor | None, list[Tensor | None], _Seen | None]:
+    """Returns spikes and last membrane; where a gradient is tracked, what it needs besides.
+
+    Where the lines of an adaptive rule's means are there ``beside``, these are written as well.
+    """
+    rule, order, steps = how.rule, _order(current), how.steps
     given = _dense(current, order)
     x = current = how.held(given)
     fired = current[..., ::2, ::2] if how.pooled else current
     over_time = {"x": x, "s": _new(steps, fired, order)}
-    observing = remembered = False
-    means: Seen = (None, None)
+    over_time |= beside or {}
+    seen: _Seen | None = None
     if tracked and known_curve(rule) is None:
         over_time["u"] = _new(steps, current, order)
     elif tracked and isinstance(rule, ASSG):
-        known = rule.recalled(current.shape, memory)
-        remembered = known is not None
-        if known is not None and memory.frozen:
-            means = _like(known[0], order), _like(known[1], order)
-        else:
-            observing = True
-            means = _new(steps, current, order), _new(steps, current, order)
-            over_time |= _present(mean=means[0], deviation=means[1])
-            if known is not None:
-                old = (_like(seen, order) for seen in known)
-                over_time |= dict(zip(("old_mean", "old_deviation"), old, strict=True))
-            if not memory.frozen:
-                memory.mean, memory.deviation = means
+        seen = _seeing(given, membrane, {"theta": float(theta), "tau": float(tau)}, how, rule)
     pieces = _pieces(steps)
     starts = _new(len(pieces) - 1, current, order) if tracked and len(pieces) > 1 else None
     after = None if how.pooled and len(pieces) == 1 else _new(1, current, order)
@@ -293,8 +310,9 @@ def _forward(
             how.hard,
             start is not None,
             "u" in over_time,
-            rule if observing and isinstance(rule, ASSG) else None,
-            remembered,
+            rule if "mean" in over_time and isinstance(rule, ASSG) else None,
+            observing="mean" in over_time,
+            remembered="old_mean" in over_time,
             held=len(given) < steps,
             ended=ends is not None,
             pooled=how.pooled,
@@ -310,8 +328,34 @@ def _forward(
     return (
         over_time["s"],
         None if after is None else after[0],
-        [given, membrane, starts, slopes, *means],
+        [given, membrane, starts, slopes],
+        seen,
     )
+
+
+def _seeing(
+    given: Tensor, membrane: Tensor | None, numbers: dict[str, float], how: How, rule: ASSG
+) -> _Seen:
+    """Returns an adaptive rule's means after this pass, from where the memory takes them."""
+    memory, order = how.memory or Memory(), _order(given)
+    known = rule.recalled(torch.Size((how.steps, *given.shape[1:])), memory)
+    old = [] if known is None else [_like(of, order) for of in known]
+    before = dict(zip(("old_mean", "old_deviation"), old, strict=False))
+    start = None if membrane is None else membrane.detach()
+
+    def find() -> Means:
+        mean, deviation = (_new(how.steps, how.held(current), order) for _ in range(2))
+        beside = {"mean": mean, "deviation": deviation, **before}
+        _forward(current, start, **numbers, how=how, tracked=False, beside=beside)
+        return mean, deviation
+
+    current = given.detach()
+    seen = _Seen(before, find)
+    if not memory.frozen:
+        memory.later(seen)
+    elif known is not None:
+        seen.settle((old[0], old[1]))
+    return seen
 
 
 def _start(membrane: Tensor | None, starts: Tensor | None, low: int, order: Order) -> Tensor | None:

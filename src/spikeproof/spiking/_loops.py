@@ -37,7 +37,8 @@ class Pass:
     started: bool  # from a membrane, instead of from rest
     kept: bool = False  # forward: membranes are written; back: the gradient of the start is
     adaptive: ASSG | None = None
-    remembered: bool = False  # the adaptive rule's means go on, instead of beginning
+    observing: bool = False  # the adaptive rule's means are moved and written, not read
+    remembered: bool = False  # they go on, instead of beginning
     curve: Surrogate | None = None
     temporal: bool = True
     through: bool = False  # the reset, too
@@ -81,7 +82,7 @@ def _fired(lane: Lane, what: Pass) -> list[Value]:
         if what.kept:
             lane.store("u", t, u[t])
         if what.adaptive is not None:
-            _observe(lane, what, what.adaptive, t, abs(u[t] - lane.number("theta")))
+            _means(lane, what, what.adaptive, t, u[t] - lane.number("theta"))
     if what.ended:
         lane.store("after", 0, v[-1])
     return s
@@ -107,15 +108,19 @@ def fires(u: Value, theta: Value) -> Value:
     return (u - theta).compare(">=", 0).chosen(1, 0)
 
 
-def _observe(lane: Lane, what: Pass, rule: ASSG, t: int, distance: Value) -> None:
-    """Moves the running means of the distance to the threshold and of its deviation."""
-    means: tuple[Value, Value] = lane.splat(1), lane.splat(0)
+def _means(lane: Lane, what: Pass, rule: ASSG, t: int, u: Value) -> tuple[Value, Value]:
+    """Returns the running means of the distance to the threshold and of its deviation."""
+    if not what.observing:
+        return lane.load("mean", t), lane.load("deviation", t)
+    old: tuple[Value, Value] = lane.splat(1), lane.splat(0)
     if what.remembered:
-        means = lane.load("old_mean", t), lane.load("old_deviation", t)
-    mean = rule.beta_mean * means[0] + (1 - rule.beta_mean) * distance
-    moved = (1 - rule.beta_deviation) * abs(distance - mean)
+        old = lane.load("old_mean", t), lane.load("old_deviation", t)
+    mean = rule.beta_mean * old[0] + (1 - rule.beta_mean) * abs(u)
+    moved = (1 - rule.beta_deviation) * abs(abs(u) - mean)
+    deviation = rule.beta_deviation * old[1] + moved
     lane.store("mean", t, mean)
-    lane.store("deviation", t, rule.beta_deviation * means[1] + moved)
+    lane.store("deviation", t, deviation)
+    return mean, deviation
 
 
 def _backward(lane: Lane, what: Pass) -> None:
@@ -176,8 +181,8 @@ def _slope(lane: Lane, what: Pass, t: int, distance: Value) -> Value:
     curve = CURVES[type(what.curve)]
     if what.adaptive is None:
         return curve(what.curve, distance)
-    spread = lane.load("mean", t) + what.adaptive.rho * lane.load("deviation", t)
-    alpha = 1 / (spread + 1e-4) * what.adaptive.width
+    mean, deviation = _means(lane, what, what.adaptive, t, distance)
+    alpha = 1 / (mean + what.adaptive.rho * deviation + 1e-4) * what.adaptive.width
     return alpha * curve(what.curve, alpha * distance)
 
 

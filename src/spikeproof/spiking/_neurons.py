@@ -94,14 +94,6 @@ class Spiking(nn.Module):
         """The leak in force, never outside 0..1."""
         return self.learned["tau"].clamp(0, 1) if "tau" in self.learned else self.neuron.tau
 
-    @torch.no_grad()
-    def confine(self) -> None:
-        """Moves learned values to the ends of their ranges; beyond, no gradient reaches them."""
-        if "theta" in self.learned:
-            self.learned["theta"].clamp_min_(self.neuron.floor)
-        if "tau" in self.learned:
-            self.learned["tau"].clamp_(0, 1)
-
     def unfolded(self, x: Folded) -> Train:
         """Returns the layer's input as currents over time."""
         if self.opens_time:
@@ -159,3 +151,13 @@ class Spiking(nn.Module):
     @override
     def extra_repr(self) -> str:
         return f"{self.neuron}, T={self.T}" + (", opens_time" if self.opens_time else "")
+
+
+@torch.no_grad()
+def confine(model: nn.Module) -> None:
+    """Moves what layers learned to the ends of its range; beyond, no gradient reaches it."""
+    for layer in model.modules():
+        if isinstance(layer, Spiking) and "theta" in layer.learned:
+            layer.learned["theta"].clamp_min_(layer.neuron.floor)
+        if isinstance(layer, Spiking) and "tau" in layer.learned:
+            layer.learned["tau"].clamp_(0, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,6 +36,9 @@ class Trace:
         return self.membrane - self.theta
 
 
+Means = tuple[Tensor, Tensor]
+
+
 class Memory:
     """What an adaptive rule remembers of every spiking element from one attack step to the next.
 
@@ -42,18 +46,37 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.mean: Tensor | None = None
-        self.deviation: Tensor | None = None
+        self._means: Means | None = None
+        self._late: Callable[[], Means] | None = None
         self.frozen = False
+
+    @property
+    def means(self) -> Means | None:
+        """Running means of distance and deviation; what is late is found now."""
+        if self._late is not None:
+            self.means = self._late()
+        return self._means
+
+    @means.setter
+    def means(self, means: Means | None) -> None:
+        self._means, self._late = means, None
+
+    def later(self, find: Callable[[], Means]) -> None:
+        """Takes the means from there when they are asked for."""
+        self._late = find
 
     def keep(self, index: Tensor) -> None:
         """Goes on with these samples only, in this order."""
-        if self.mean is not None and self.deviation is not None:
-            self.mean, self.deviation = self.mean[:, index], self.deviation[:, index]
+        if self.means is not None:
+            mean, deviation = self.means
+            self.means = mean[:, index], deviation[:, index]
 
     def forget(self) -> None:
         """Starts anew, as for a new batch."""
-        self.mean = self.deviation = None
+        self.means = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_means": self.means, "_late": None, "frozen": self.frozen}
 
 
 class Rule(ABC):
@@ -229,19 +252,18 @@ class ASSG(Rule):
         """The curve's half-width that the sharpest slope still reaches."""
         return self.surrogate.half_width(self.vanishing)
 
-    def recalled(self, shape: torch.Size, memory: Memory) -> tuple[Tensor, Tensor] | None:
+    def recalled(self, shape: torch.Size, memory: Memory) -> Means | None:
         """Returns the means that the memory holds of potentials of this shape."""
-        if memory.mean is None or memory.deviation is None:
-            return None
-        if memory.mean.shape != shape:
+        means = memory.means
+        if means is not None and means[0].shape != shape:
             raise Refusal(
-                f"the rule remembers potentials of shape {tuple(memory.mean.shape)} and now sees "
+                f"the rule remembers potentials of shape {tuple(means[0].shape)} and now sees "
                 f"{tuple(shape)}; its memory belongs to one batch; call keep_samples "
                 "when samples leave it, or forget when a new one begins"
             )
-        return memory.mean, memory.deviation
+        return means
 
-    def _observe(self, distance: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    def _observe(self, distance: Tensor, memory: Memory) -> Means:
         known = self.recalled(distance.shape, memory)
         if known is not None and memory.frozen:
             return known
@@ -252,7 +274,7 @@ class ASSG(Rule):
             + (1 - self.beta_deviation) * (distance - mean).abs()
         )
         if not memory.frozen:
-            memory.mean, memory.deviation = mean, deviation
+            memory.means = mean, deviation
         return mean, deviation
 
 

@@ -145,7 +145,7 @@ def _fired(
         SEEN=0 if moved is None else 1 if old[0] is None else 2,
     )  # fmt: skip
     if moved is not None and how.memory is not None and not how.memory.frozen:
-        how.memory.mean, how.memory.deviation = (_back(m, order) for m in moved)
+        how.memory.means = _back(moved[0], order), _back(moved[1], order)
     out, slopes = _back(spikes, order), None
     if before is not None:
         trace = Trace(current.detach().float(), _back(before, order), out.float(), theta, tau)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from spikeproof.errors import Refusal, nearest, short
 from spikeproof.seeding import derive, generator
-from spikeproof.spiking import Spiking, recomputed
+from spikeproof.spiking import confine, recomputed
 from spikeproof.training._average import Average, averaged, tensors
 from spikeproof.training._checkpoint import STATE, load_state, save_model, save_state
 from spikeproof.training._descent import descent
@@ -184,8 +184,7 @@ def _descend(
         x.device.type, getattr(torch, plan.precision), enabled=plan.precision != "float32"
     ):
         loss = objective(view, x, y, derive(plan.seed, "objective", at.step))
-    value = loss.item()
-    if not math.isfinite(value):
+    if not math.isfinite(value := loss.item()):
         raise Refusal(_diverged(f"the loss is {value} at", at.step + 1))
     run.optimizer.zero_grad(set_to_none=True)
     run.scaler.scale(loss).backward()
@@ -196,9 +195,7 @@ def _descend(
         group["lr"] = lr
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    for layer in run.model.modules():
-        if isinstance(layer, Spiking):
-            layer.confine()
+    confine(run.model)
     at.step += 1
     for number, retract in enumerate(plan.retractions):
         retract(run.model, generator(plan.seed, "retraction", number, at.step, device=x.device))
