@@ -82,6 +82,7 @@ if __name__ == "__main__":
     parser.add_argument("--memory-batch", type=int, default=32, help="0 to leave memory out")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--out", type=Path, help="the record")
+    parser.add_argument("--again", action="store_true", help="the record keeps its other rows")
     parser.add_argument("--quick", action="store_true", help="tries the script; measures nothing")
     given = parser.parse_args()
     if given.quick:
@@ -96,6 +97,11 @@ if __name__ == "__main__":
     kept: Values = record("steps", given.device, settings=vars(given) | {"out": ""})
     kept |= {"whole": False, "comparisons": {}, "memory": {}, "ratios": {}}
     path = given.out or (None if given.quick else RESULTS / f"steps-{given.device}.json")
+    if given.again and path is not None:
+        old = records.read_json(path)
+        kept = old | {
+            "again": [*old.get("again", []), {n: kept[n] for n in ("settings", "environment")}]
+        }
 
     for net, kind, T, allocator in product(given.nets, given.kinds, given.times, allocators):
         spec = shared | {"net": net, "kind": kind, "T": T, "allocator": allocator}
