@@ -299,17 +299,38 @@ def submit(
     submit_command(Target(model, data, data_dir), file, record, out)
 
 
+@app.command(epilog=examples("replay"))
+def replay(
+    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    file: Annotated[Path, typer.Argument(help="What was exported: net.spkp or net.onnx.")],
+    record: Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")],
+    data: Annotated[
+        str, typer.Option(help="A named set; by default the one that the run was trained on.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+    data_dir: Root = Path("data"),
+) -> None:
+    """Show what broke a network to the file that was exported of it, and count what differs."""
+    from spikeproof.cli._evaluate import Target
+    from spikeproof.cli._replay import replay_command
+
+    replay_command(Target(model, data, data_dir), file, record, out, as_json=as_json)
+
+
 @app.command(epilog=examples("export"))
 def export(
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     file: Annotated[Path, typer.Argument(help="The file to write, such as net.spkp.")],
-    to: Annotated[str, typer.Option(help="packed: a file that runs without torch.")] = "packed",
+    to: Annotated[str, typer.Option(help="packed: runs without torch; onnx; nir.")] = "packed",
     shape: Annotated[
         str, typer.Option(metavar="CxHxW", help="Of an image; a run folder knows its own.")
     ] = "",
     precision: Annotated[str, typer.Option(help="Of weights: fp32, fp16 or int8.")] = "fp32",
 ) -> None:
-    """Write a network as plain sparse arrays, and tell where its bytes are."""
+    """Write a network as a file that other programs run, and tell where its bytes are."""
     from spikeproof.cli._export import export as run
 
     run(model, to, file, shape=shape, precision=precision)
