@@ -30,7 +30,7 @@ def case(tmp_path_factory):
         parameter.data *= 2
     x = torch.rand((60, 1, 4, 4), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        data = Split(x, net(x).argmax(1))
+        data = Split(x, net(x).argmax(1), 1.0)
     record = evaluate(net, data, THREAT, SUITE, out=folder / "out", checks=())
     assert 5 < sum(record.robust) < 55
     graph = lower(net, (1, 4, 4))

@@ -89,6 +89,11 @@ def foreign_names(layout: str, own: Sequence[str]) -> Names:
         theirs = _wide(layout, sorted(blocks))
     names: dict[str, str] = {}
     for name in own:
+        if not re.match(r"layers\.\d+\.", name):
+            raise Refusal(
+                f"the network has {name}; published weights go into networks of spikeproof.models; "
+                "build one"
+            )
         _, place, rest = name.split(".", 2)
         if rest.endswith(THRESHOLD[0]):
             rest = rest.removesuffix(THRESHOLD[0]) + THRESHOLD[1]
