@@ -45,6 +45,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run was en
 Format = Annotated[
     str, typer.Option(help="idx, cifar-binary, cifar-python, npz, folder, nmnist or aedat.")
 ]
+Beside = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
+]
+Evaluation = Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")]
 
 
 def _folder(out: str | None) -> Path | None:
@@ -285,11 +289,9 @@ def report(
 def submit(
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     file: Annotated[Path, typer.Argument(help="An npz archive with x_adv, and indices of a part.")],
-    record: Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")],
+    record: Evaluation,
     data: Data = "",
-    out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
-    ] = None,
+    out: Beside = None,
     data_dir: Root = Path("data"),
 ) -> None:
     """Judge adversarials that somebody else found against the record of an evaluation."""
@@ -303,14 +305,10 @@ def submit(
 def replay(
     model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
     file: Annotated[Path, typer.Argument(help="What was exported: net.spkp or net.onnx.")],
-    record: Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")],
-    data: Annotated[
-        str, typer.Option(help="A named set; by default the one that the run was trained on.")
-    ] = "",
-    out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON record.")] = False,
+    record: Evaluation,
+    data: Data = "",
+    out: Beside = None,
+    as_json: Json = False,
     data_dir: Root = Path("data"),
 ) -> None:
     """Show what broke a network to the file that was exported of it, and count what differs."""
