@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import builtins
+import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +16,11 @@ from spikeproof.errors import Refusal
 from spikeproof.evaluate import Step, Suite, evaluate, replay, write_replay
 from spikeproof.evaluate._artifacts import read_tensors
 from spikeproof.evaluate._replay import answer_of
-from spikeproof.ir import pack, unpack, write_onnx
+from spikeproof.ir import Graph, Weights, pack, unpack, write_nir, write_onnx
 from spikeproof.models import MLP, Setting, build
 from spikeproof.runtime import trace
 
-THREAT = Linf(0.2)
+THREAT = Linf(0.03)
 SUITE = Suite("some", (Step("pgd", Attack(PGD(5))),))
 
 
@@ -77,24 +80,70 @@ def test_what_a_file_answers_otherwise_is_counted_by_hand(case, tmp_path):
     assert found.robust_accuracy == stands.mean()
 
 
-def test_onnx_runtime_is_asked_too(case, tmp_path):
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    write_onnx(tmp_path / "net.onnx", case[4])
-    found = again(case, tmp_path / "net.onnx")
+def test_a_tie_is_an_error_and_nothing_broken_is_nothing_to_show(case, tmp_path):
+    net, data, record, folder, graph = case
+    last = graph.nodes[-1]
+    silent = replace(last, weights=Weights.of(0 * last.weights.dense()), bias=0 * last.bias)
+    pack(tmp_path / "net.spkp", Graph((*graph.nodes[:-1], silent)))
+    assert again(case, tmp_path / "net.spkp").accuracy == 0
+    whole = replace(record, artifacts={})
+    found = replay(folder / "out", whole, net, data, THREAT, folder / "net.spkp")
+    assert (found.adversarial.samples, found.robust_accuracy) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "nir"])
+def test_files_of_other_formats_are_run_too(case, tmp_path, kind):
+    pytest.importorskip({"onnx": "onnxruntime", "nir": "nir"}[kind])
+    {"onnx": write_onnx, "nir": write_nir}[kind](tmp_path / f"net.{kind}", case[4])
+    found = again(case, tmp_path / f"net.{kind}")
     assert found.robust_accuracy == case[2].robust_accuracy
     assert found.clean.largest < 1e-4
-    (tmp_path / "bad.onnx").write_bytes(b"no network")
-    with pytest.raises(Refusal, match="no network of ONNX"):
-        answer_of(tmp_path / "bad.onnx")
+    assert found.clean.differ == found.adversarial.differ == ()
+
+
+def test_files_that_are_not_the_network_cost_one_sentence(case, tmp_path, capfd):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    write_onnx(tmp_path / "net.onnx", case[4])
+    whole = (tmp_path / "net.onnx").read_bytes()
+    for content in (b"no network", b"", whole[: len(whole) // 2]):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        with pytest.raises(Refusal, match="no network of ONNX"):
+            answer_of(tmp_path / "bad.onnx")
+    wide = build(MLP((8,)), Setting(channels=1, size=5, T=3, classes=3), 4).eval()
+    write_onnx(tmp_path / "wide.onnx", lower(wide, (1, 5, 5)))
+    with pytest.raises(Refusal, match=r"takes tensor\(float\).* and samples are float32"):
+        again(case, tmp_path / "wide.onnx")
+    model = onnx.load_from_string(whole)
+    for held in model.graph.initializer:
+        held.raw_data = b"\xff" * len(held.raw_data)
+    (tmp_path / "nan.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(Refusal, match="NaN"):
+        again(case, tmp_path / "nan.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_the_runtime_it_says_what_to_install(monkeypatch, tmp_path):
+    usual = builtins.__import__
+
+    def absent(name, *args):
+        if name == "onnxruntime":
+            raise ImportError("absent")
+        return usual(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(Refusal, match=r"pip install 'spikeproof\[exchange\]'"):
+        answer_of(tmp_path / "net.onnx")
 
 
 def test_other_files_and_other_networks_are_refused(case, tmp_path):
     _, data, record, folder, _ = case
-    with pytest.raises(Refusal, match=r"\.spkp and \.onnx"):
-        again(case, tmp_path / "net.nir")
-    with pytest.raises(FileNotFoundError):
-        again(case, tmp_path / "net.spkp")
+    with pytest.raises(Refusal, match=r"\.spkp, \.onnx and \.nir"):
+        again(case, tmp_path / "net.pt")
+    for kind, package in (("spkp", "numpy"), ("onnx", "onnxruntime"), ("nir", "nir")):
+        if importlib.util.find_spec(package):
+            with pytest.raises((FileNotFoundError, Refusal), match=f"none.{kind}"):
+                again(case, tmp_path / f"none.{kind}")
     other = build(MLP((8,)), Setting(channels=1, size=4, T=3, classes=3), 4).eval()
     with pytest.raises(Refusal, match="weights are"):
         replay(folder / "out", record, other, data, THREAT, folder / "net.spkp")

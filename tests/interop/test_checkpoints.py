@@ -184,10 +184,16 @@ def test_names_that_differ_are_told_and_nothing_is_loaded(tmp_path):
     with pytest.raises(Refusal, match=r"missing features.3.weight, unexpected .*popup_scores"):
         load_foreign(tmp_path / "net.pth", "vgg16-features", net)
     torch.save({**state, "module.features.3.weight": gone[:1]}, tmp_path / "net.pth")
-    with pytest.raises(Refusal, match=r"features.3.weight has the shape"):
+    with pytest.raises(Refusal, match=r"features.3.weight is torch.float32 of shape"):
         load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
     torch.save({**state, "module.features.3.weight": gone * torch.nan}, tmp_path / "net.pth")
     with pytest.raises(Refusal, match="NaN"):
+        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
+    torch.save({**state, "module.features.3.weight": gone.long()}, tmp_path / "net.pth")
+    with pytest.raises(Refusal, match=r"features.3.weight is torch.int64"):
+        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
+    torch.save({**state, "features.3.weight": gone}, tmp_path / "net.pth")
+    with pytest.raises(Refusal, match=r"unexpected module.classifier.0.bias"):
         load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -201,6 +207,13 @@ def test_files_that_run_code_are_not_read(tmp_path):
     torch.save(theirs, tmp_path / "net.pth")
     with pytest.raises(Refusal, match="could run code"):
         load_foreign(tmp_path / "net.pth", "vgg16-features", net)
+    whole = (tmp_path / "net.pth").read_bytes()
+    for content in (b"", b"no weights", whole[: len(whole) // 2]):
+        (tmp_path / "bad.pth").write_bytes(content)
+        with pytest.raises(Refusal, match="cannot be read"):
+            load_foreign(tmp_path / "bad.pth", "vgg16-features", net)
+    with pytest.raises(FileNotFoundError):
+        load_foreign(tmp_path / "none.pth", "vgg16-features", net)
     torch.save([1, 2], tmp_path / "net.pth")
     with pytest.raises(Refusal, match="no table of tensors"):
         load_foreign(tmp_path / "net.pth", "vgg16-features", net)

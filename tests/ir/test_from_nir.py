@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from spikeproof.compress import lower
 from spikeproof.errors import Refusal
 from spikeproof.ir import (
     Add,
@@ -22,7 +26,8 @@ from spikeproof.ir import (
     read_nir,
     write_nir,
 )
-from spikeproof.runtime import trace
+from spikeproof.runtime import agreement, trace
+from tests.runtime.networks import SIDE, made
 
 nir = pytest.importorskip("nir")
 
@@ -89,6 +94,21 @@ def test_a_round_trip_is_the_identity(tmp_path_factory, seed, dt):
     path = tmp_path_factory.mktemp("nir") / "net.nir"
     write_nir(path, graph, dt=dt)
     assert values(read_nir(path)) == values(graph)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn-poisson", "cnn-frames", "wrn", "sew-avg"])
+def test_the_graph_that_is_read_answers_as_the_network(tmp_path, name):
+    net, x = made(name, 3)
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.weight *= 2  # so that the last layers fire
+        want = net(x).numpy()
+    assert len(np.unique(want)) > 3
+    write_nir(tmp_path / "net.nir", lower(net, (3, SIDE, SIDE)))
+    read = read_nir(tmp_path / "net.nir")
+    found = agreement(read, x.numpy(), trace(read, x.numpy()).logits, want)
+    assert (found.samples, found.unexplained) == (3, 0)
 
 
 def ours(tmp_path, tau=0.5, theta=1.0):
@@ -183,9 +203,55 @@ def test_other_nodes_and_loops_are_refused_by_name(tmp_path):
         read_nir(tmp_path / "other.nir")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("steps", "8"),
+        ("steps", 2.5),
+        ("steps", 0),
+        ("dt", "short"),
+        ("dt", None),
+        ("code", "morse"),
+        ("code", ["frames"]),
+        ("code", "poisson"),
+        ("mean", 0.5),
+        ("std", ["one"]),
+        ("bits", "eight"),
+        ("parameters", -1),
+    ],
+)
+def test_damaged_metadata_cost_one_sentence(tmp_path, key, value):
+    _, read = ours(tmp_path)
+    told = json.loads(nir.read(tmp_path / "net.nir").metadata["spikeproof"])
+    read.metadata = {"spikeproof": json.dumps({**told, key: value})}
+    nir.write(tmp_path / "other.nir", read)
+    with pytest.raises(Refusal) as refused:
+        read_nir(tmp_path / "other.nir")
+    assert str(refused.value).count(";") >= 1
+    assert "\n" not in str(refused.value)
+
+
 def test_files_that_are_no_nir_are_refused(tmp_path):
-    (tmp_path / "net.nir").write_bytes(b"no HDF5")
-    with pytest.raises(Refusal, match="no graph of NIR"):
-        read_nir(tmp_path / "net.nir")
+    ours(tmp_path)
+    whole = (tmp_path / "net.nir").read_bytes()
+    for content in (b"", b"no HDF5", whole[:100], whole[: len(whole) // 2], whole[:-1]):
+        (tmp_path / "bad.nir").write_bytes(content)
+        with pytest.raises(Refusal, match="no graph of NIR"):
+            read_nir(tmp_path / "bad.nir")
     with pytest.raises(FileNotFoundError):
         read_nir(tmp_path / "none.nir")
+    with pytest.raises(IsADirectoryError):
+        read_nir(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    for name, weight in (
+        ("linear_4", np.zeros((3, 7), np.float32)),
+        ("linear_2", np.full((8, 6), np.nan, np.float32)),
+        ("linear_2", np.zeros(8, np.float32)),
+    ):
+        _, read = ours(tmp_path)
+        read.nodes[name].weight = weight
+        nir.write(tmp_path / "other.nir", read)
+        with pytest.raises(Refusal):
+            read_nir(tmp_path / "other.nir")

@@ -95,3 +95,13 @@ def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(Refusal, match=r"pip install 'spikeproof\[exchange\]'"):
         write_onnx(tmp_path / "net.onnx", lower(net, (3, SIDE, SIDE)))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    net, _ = made("mlp", 2)
+    (tmp_path / "net.onnx").write_bytes(b"old")
+    monkeypatch.setattr("spikeproof.ir._to_onnx.MOST_BYTES", 100)
+    with pytest.raises(Refusal, match="a file of ONNX has up to 100"):
+        write_onnx(tmp_path / "net.onnx", lower(net, (3, SIDE, SIDE)))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -37,7 +37,7 @@ EXAMPLES = {
     "export": (
         "spikeproof export runs/demo/sparse net.spkp",
         "spikeproof export package.module:factory net.spkp --shape 3x32x32 --precision int8",
-        "spikeproof export runs/demo/sparse net.onnx --to onnx",
+        "spikeproof export runs/demo/sparse net.onnx",
     ),
     "run": (
         "spikeproof run net.spkp --data digits",

@@ -23,6 +23,7 @@ def export(
 ) -> Storage | None:
     """Writes the network of a run folder or a factory; tells where a packed one's bytes are."""
     console = console or terminal()
+    to = to or (kind if (kind := file.suffix.removeprefix(".")) in WRITERS else "packed")
     if to not in FORMATS:
         raise Refusal(f"--to is {short(to)}; {nearest(to, FORMATS)}")
     if to in WRITERS and precision != "fp32":

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from spikeproof.catalogue import threat_of
 from spikeproof.cli._evaluate import Target, load_target
 from spikeproof.cli._terminal import terminal
-from spikeproof.evaluate import Replay, read_record, replay, write_replay
+from spikeproof.evaluate import read_record, replay, write_replay
 
 
 def replay_command(
-    target: Target,
-    file: Path,
-    record: Path,
-    out: Path | None,
-    *,
-    as_json: bool,
-    console: Console | None = None,
-) -> Replay:
-    """Shows a record's samples and adversarials to an exported file, and writes what differs."""
+    target: Target, file: Path, record: Path, out: Path | None, console: Console | None = None
+) -> dict[str, Any]:
+    """Shows a record's samples and adversarials to an exported file; returns what it writes."""
     console = console or terminal()
     path = record / "record.json" if record.is_dir() else record
     told = read_record(path)
-    model, dataset = load_target(target, None if as_json else console)
+    model, dataset = load_target(target, console)
     found = replay(path.parent, told, model, dataset, threat_of(told.threat), file)
     out = out or path.with_name(f"replay-{file.stem}-{file.suffix.removeprefix('.')}.json")
     values = write_replay(out, found, path, file)
-    if as_json:
-        console.print_json(json.dumps(values))
-        return found
     for name, pair in (("samples", found.clean), ("adversarials", found.adversarial)):
         console.print(
             f"{pair.samples} {name}: {len(pair.differ)} predicted otherwise, {len(pair.ties)} of "
@@ -48,4 +39,4 @@ def replay_command(
         f"{told.robust_accuracy:.2%} in the record; nobody attacked the file itself"
     )
     console.print(f"record: {out}")
-    return found
+    return values

@@ -34,6 +34,7 @@ BLOCK: Mapping[str, str] = {
 LAYOUTS = (*STARTS, "wrn-blocks", "wrn-features")
 THRESHOLD = ("learned.theta", "v_th")  # ours, and theirs, of neurons that learn it
 MOST_NAMED = 4
+WRAPPED = "module."  # by DataParallel
 
 Names = Mapping[str, str]  # of theirs: ours
 
@@ -63,15 +64,19 @@ def load_foreign(
             f"{_some(unexpected)}; every name has its counterpart; take the architecture that it "
             "was made with, or name in `without` what shall be left out"
         )
-    for theirs, ours in names.items():
-        if found[theirs].shape != own[ours].shape:
-            raise Refusal(
-                f"{theirs} has the shape {tuple(found[theirs].shape)} and {ours} "
-                f"{tuple(own[ours].shape)}; they must be equal; build the network with its sizes"
-            )
-        if not torch.isfinite(found[theirs]).all():
-            raise Refusal(f"{theirs} has NaN or infinity; weights are finite; take another file")
-    network.load_state_dict({ours: found[theirs] for theirs, ours in names.items()})
+    network.load_state_dict({o: _fitting(t, found[t], o, own[o]) for t, o in names.items()})
+
+
+def _fitting(theirs: str, value: Tensor, ours: str, wanted: Tensor) -> Tensor:
+    kinds = value.is_floating_point(), wanted.is_floating_point()
+    if value.shape != wanted.shape or value.layout != wanted.layout or kinds[0] != kinds[1]:
+        raise Refusal(
+            f"{theirs} is {value.dtype} of shape {tuple(value.shape)} and {ours} {wanted.dtype} of "
+            f"{tuple(wanted.shape)}; they must be equal; build the network with its sizes"
+        )
+    if not torch.isfinite(value.to(wanted.dtype)).all():
+        raise Refusal(f"{theirs} has NaN or infinity; weights are finite; take another file")
+    return value
 
 
 def foreign_names(layout: str, own: Sequence[str]) -> Names:
@@ -152,7 +157,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             f"{path} holds no table of tensors; a checkpoint is a state_dict, alone or under "
             "'state_dict'; save it so"
         )
-    return {re.sub(r"^module\.", "", str(key)): value for key, value in loaded.items()}
+    names = [str(key) for key in loaded]
+    wrapped = all(name.startswith(WRAPPED) for name in names)
+    return {
+        name.removeprefix(WRAPPED if wrapped else ""): value
+        for name, value in zip(names, loaded.values(), strict=True)
+    }
 
 
 def _some(names: list[str]) -> str:

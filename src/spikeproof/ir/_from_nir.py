@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from spikeproof.errors import Refusal, short
+from spikeproof.errors import Refusal, nearest, short
 from spikeproof.ir._graph import Graph
 from spikeproof.ir._nodes import (
     Add,
@@ -43,10 +44,12 @@ def read_nir(
     currents, stands in the metadata of files that we wrote. Of other files it is as told here.
     """
     nir = nir_package()
+    with path.open("rb"):  # what is absent or barred is told as the system tells it
+        pass
     try:
         read = nir.read(path)
     except Exception as error:  # a damaged file raises what its reader likes
-        if isinstance(error, FileNotFoundError | MemoryError):
+        if isinstance(error, MemoryError):
             raise
         raise Refusal(
             f"{path} is no graph of NIR ({type(error).__name__}: {error}); it must be one that "
@@ -57,10 +60,18 @@ def read_nir(
         raise Refusal(f"{path} does not say how many steps are averaged; NIR cannot; give steps")
     given = {"dt": dt, "steps": steps}
     told = {"dt": DT, "code": code, **told, **{k: v for k, v in given.items() if v is not None}}
-    check_dt(told["dt"])
     reader = _Reader(read.nodes, read.edges, told)
-    reader.read()
-    return Graph(tuple(reader.made), int(told.get("parameters", 0)))
+    try:
+        check_dt(float(told["dt"]))
+        reader.read()
+        return Graph(tuple(reader.made), index(told.get("parameters", 0)))
+    except Refusal:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Refusal(
+            f"{path} has nodes or metadata that do not fit ({type(error).__name__}: {error}); they "
+            "must be as the package nir makes them; write it anew"
+        ) from None
 
 
 def _own(node: Any) -> dict[str, Any]:
@@ -95,10 +106,10 @@ class _Reader:
                 self._input(name)
             elif name != ends[0] and not self._scaled_term(name):
                 self.places[name] = self._node(name)
-        (last,) = self._sources(ends[0])[:1] or (starts[0],)
-        if self.places[last] != len(self.made) - 1 or len(self._sources(ends[0])) > 1:
+        last = self._sources(ends[0])
+        if len(last) != 1 or self.places[last[0]] != len(self.made) - 1:
             raise Refusal(
-                f"the output reads {short(self._sources(ends[0]))}; it is that of the last layer; "
+                f"the output reads {short(last)}; it is that of the last layer; "
                 "leave out what is not used"
             )
 
@@ -135,10 +146,19 @@ class _Reader:
         shape = tuple(int(n) for n in node.input_type["input"])
         image = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
         noise = node.metadata.get("noise")
-        more = {key: tuple(map(float, told[key])) for key in ("mean", "std") if key in told} | {
-            key: told[key] for key in ("bits", "weighted") if key in told
+        code = told["code"]
+        if code not in get_args(Code):
+            raise Refusal(
+                f"the code of the input is {short(code)}; {nearest(str(code), get_args(Code))}"
+            )
+        more: dict[str, Any] = {
+            key: kind(told[key])
+            for key, kind in (("mean", _numbers), ("std", _numbers), ("bits", index))
+            if key in told
         }
-        place = self._add(Input(image, told["steps"], told["code"], **more, noise=noise), image)
+        weighted = bool(told.get("weighted"))
+        made = Input(image, index(told["steps"]), code, **more, weighted=weighted, noise=noise)
+        place = self._add(made, image)
         if len(shape) == 1:
             place = self._add(Flatten(place), shape)
         self.places[name] = place
@@ -210,7 +230,7 @@ class _Reader:
         if _own(node) and weight.shape[2:] == (1, 1) and _diagonal(weight[:, :, 0, 0]):
             return self._add(Affine(source, np.diag(weight[:, :, 0, 0]).copy(), bias), shape)
         padding = node.padding
-        if isinstance(padding, str) or node.groups != 1 or _pair(node.dilation) != (1, 1):
+        if isinstance(padding, str | bytes) or node.groups != 1 or _pair(node.dilation) != (1, 1):
             raise Refusal(
                 f"{name} has groups, dilation or a padding told by a word; our convolutions have "
                 "none of them; write it with numbers and one group"
@@ -296,6 +316,10 @@ def _bias(node: Any, count: int) -> Array:
 
 def _diagonal(weight: Array) -> bool:
     return np.array_equal(weight, np.diag(np.diag(weight)))
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(map(float, values))
 
 
 def _pair(value: Any) -> Pair:
