@@ -22,8 +22,13 @@ def answers(path, x):
     return session.run(None, {"x": np.asarray(x, np.float32)})[0]
 
 
+LARGE = ("sew", "sew50", "vgg16")
+
+
 @pytest.mark.parametrize("reset", ["hard", "soft"])
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"sew50", "vgg16", "sew"}))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in NETWORKS]
+)
 def test_onnx_runtime_answers_as_the_network(tmp_path, name, reset):
     pytest.importorskip("onnx")
     net, x = made(name, 3, reset=reset)
