@@ -42,6 +42,21 @@ def test_a_model_is_packed(factory, run, tmp_path):
         )
 
 
+@pytest.mark.parametrize(("kind", "package"), [("onnx", "onnx"), ("nir", "nir")])
+def test_a_model_is_written_for_others(factory, run, tmp_path, kind, package):
+    pytest.importorskip(package)
+    words = ("export", factory, f"net.{kind}", "--shape", "1x8x8")
+    code, out, said = run(*words)
+    size = (tmp_path / f"net.{kind}").stat().st_size
+    assert code == 0, said
+    assert f"net.{kind}: {size:,} bytes of {kind}" in out
+    assert run(*words[:2], "same", "--to", kind, *words[3:])[0] == 0
+    assert (tmp_path / "same").stat().st_size == size
+    code, _, said = run(*words, "--precision", "int8")
+    assert code == 2
+    assert "fp32" in said
+
+
 def test_the_loss_of_narrow_values_is_told(factory, run):
     code, out, _ = run("export", factory, "net.spkp", "--shape", "1x8x8", "--precision", "int8")
     assert code == 0
@@ -51,7 +66,7 @@ def test_the_loss_of_narrow_values_is_told(factory, run):
 @pytest.mark.parametrize(
     ("words", "word"),
     [
-        (("--shape", "1x8x8", "--to", "onyx"), "packed"),
+        (("--shape", "1x8x8", "--to", "onyx"), "onnx"),
         (("--shape", "1x8"), "3x32x32"),
         (("--shape", ""), "3x32x32"),
         (("--shape", "1x8x0"), "3x32x32"),

@@ -10,6 +10,23 @@ import typer
 
 from spikeproof import __version__
 from spikeproof.cli._examples import CODES, examples
+from spikeproof.cli._flags import (
+    Beside,
+    Data,
+    Device,
+    Evaluation,
+    Format,
+    Json,
+    Model,
+    Name,
+    Out,
+    Overrides,
+    Recipe,
+    Resume,
+    Root,
+    folder_of,
+    folder_out,
+)
 from spikeproof.errors import Refusal
 
 app = typer.Typer(
@@ -23,50 +40,6 @@ data = typer.Typer(
     help="What data sets are here, and whether they are whole.", rich_markup_mode=None
 )
 app.add_typer(data, name="data", no_args_is_help=True)
-
-Recipe = Annotated[Path, typer.Argument(help="A TOML recipe, such as recipes/digits-tet.toml.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[section.key=value]...", help="Laid over the recipe.")
-]
-Root = Annotated[
-    Path,
-    typer.Option("--data-dir", envvar="SPIKEPROOF_DATA", help="The folder of the data sets."),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is.")]
-Json = Annotated[bool, typer.Option("--json", help="Print a JSON record, all else to stderr.")]
-Out = Annotated[
-    str | None, typer.Option(metavar="PATH", help="The record's folder; one in MODEL by default.")
-]
-Data = Annotated[
-    str, typer.Option(help="A named set; by default the one that the run was trained on.")
-]
-Name = Annotated[str, typer.Argument(help="A named set, or the path of files with --format.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run was ended.")]
-Format = Annotated[
-    str, typer.Option(help="idx, cifar-binary, cifar-python, npz, folder, nmnist or aedat.")
-]
-
-
-def _folder(out: str | None) -> Path | None:
-    if out is None:
-        return None
-    path = Path(out)
-    if not out.strip():
-        raise Refusal("--out is empty; it is the path of a folder; name one or leave --out away")
-    if path.is_symlink() and not path.exists():
-        raise Refusal(
-            f"{path} is a link that leads to itself or to nothing; a run needs a folder; "
-            "mend the link or choose another --out"
-        )
-    return path
-
-
-def _folder_of(model: str) -> Path:
-    """Returns the run folder, or a place for what is found out about a file or a factory."""
-    path = Path(model)
-    if path.is_dir():
-        return path
-    return Path("runs") / (path.stem if path.is_file() else model.replace(":", "."))
 
 
 def _version(value: bool | None) -> None:
@@ -104,7 +77,7 @@ def train(
 
     record = run(
         read_recipe(recipe, overrides or ()),
-        _folder(out) or Path("runs") / recipe.stem,
+        folder_out(out) or Path("runs") / recipe.stem,
         data_dir,
         device=device,
         resume=resume,
@@ -150,7 +123,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
         Target(model, data, data_dir, device, tuple(transfer or ()), control),
         threat,
         suite,
-        _folder(out) or _folder_of(model) / "evaluation",
+        folder_out(out) or folder_of(model) / "evaluation",
         Conditions(limit, seed, batch, shard_of(shard), resume),
         voice(as_json=as_json),
     )
@@ -160,7 +133,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
 
 @app.command(epilog=examples("diagnose"))
 def diagnose(  # noqa: PLR0913  the flags of one command
-    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    model: Model,
     data: Data = "",
     threat: Annotated[
         str, typer.Option(help="What attacked samples may change, such as linf:8/255.")
@@ -193,7 +166,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
         threat,
         rule or (),
         part or (),
-        _folder(out) or _folder_of(model) / "diagnosis",
+        folder_out(out) or folder_of(model) / "diagnosis",
         Conditions(limit, seed, batch, resume=resume),
         voice(as_json=as_json),
     )
@@ -203,7 +176,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
 
 @app.command(epilog=examples("certify"))
 def certify(  # noqa: PLR0913  the flags of one command
-    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    model: Model,
     data: Data = "",
     threat: Annotated[
         str, typer.Option(help="linf:0.01, l0:2, flips:4; l2:0.1 of smoothing, l1:0.1 of rates.")
@@ -227,12 +200,11 @@ def certify(  # noqa: PLR0913  the flags of one command
     from spikeproof.cli._evaluate import Target
     from spikeproof.evaluate import Conditions
 
-    folder = Path(model) if Path(model).is_dir() else Path("runs") / model.replace(":", ".")
     certify_command(
         Target(model, data, data_dir, device),
         threat,
         method_of(method, sigma, draws, alpha),
-        _folder(out) or folder / "certificate",
+        folder_out(out) or folder_of(model) / "certificate",
         Conditions(limit, seed, resume=resume),
         Path(against) if against else None,
     )
@@ -283,13 +255,11 @@ def report(
 
 @app.command(epilog=examples("submit"))
 def submit(
-    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    model: Model,
     file: Annotated[Path, typer.Argument(help="An npz archive with x_adv, and indices of a part.")],
-    record: Annotated[Path, typer.Option(help="The evaluation's folder, or its record.")],
+    record: Evaluation,
     data: Data = "",
-    out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="The file to write; beside the record.")
-    ] = None,
+    out: Beside = None,
     data_dir: Root = Path("data"),
 ) -> None:
     """Judge adversarials that somebody else found against the record of an evaluation."""
@@ -299,17 +269,37 @@ def submit(
     submit_command(Target(model, data, data_dir), file, record, out)
 
 
+@app.command(epilog=examples("replay"))
+def replay(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="What was exported: net.spkp, net.onnx or net.nir.")],
+    record: Evaluation,
+    data: Data = "",
+    out: Beside = None,
+    as_json: Json = False,
+    data_dir: Root = Path("data"),
+) -> None:
+    """Show what broke a network to the file that was exported of it, and count what differs."""
+    from spikeproof.cli._evaluate import Target
+    from spikeproof.cli._replay import replay_command
+    from spikeproof.cli._terminal import say, voice
+
+    told = replay_command(Target(model, data, data_dir), file, record, out, voice(as_json=as_json))
+    if as_json:
+        say(told)
+
+
 @app.command(epilog=examples("export"))
 def export(
-    model: Annotated[str, typer.Argument(help="A run folder, or package.module:factory.")],
+    model: Model,
     file: Annotated[Path, typer.Argument(help="The file to write, such as net.spkp.")],
-    to: Annotated[str, typer.Option(help="packed: a file that runs without torch.")] = "packed",
+    to: Annotated[str, typer.Option(help="packed, onnx or nir; by default as FILE ends.")] = "",
     shape: Annotated[
         str, typer.Option(metavar="CxHxW", help="Of an image; a run folder knows its own.")
     ] = "",
     precision: Annotated[str, typer.Option(help="Of weights: fp32, fp16 or int8.")] = "fp32",
 ) -> None:
-    """Write a network as plain sparse arrays, and tell where its bytes are."""
+    """Write a network as a file that other programs run, and tell where its bytes are."""
     from spikeproof.cli._export import export as run
 
     run(model, to, file, shape=shape, precision=precision)
@@ -358,7 +348,7 @@ def demo(
     """Train, attack, explain and pack three networks on embedded handwriting, and write a page."""
     from spikeproof.cli._demo import demo as run
 
-    run(_folder(out) or Path(out), device=device)
+    run(folder_out(out) or Path(out), device=device)
 
 
 @app.command(epilog=examples("doctor"))

@@ -23,6 +23,9 @@ EXTRAS = {
     "lz4": ("AEDAT 4 recordings with LZ4", "events"),
     "zstandard": ("AEDAT 4 recordings with Zstandard", "events"),
     "tensorboard": ("curves of training", "tensorboard"),
+    "nir": ("networks for other simulators", "exchange"),
+    "onnx": ("networks for other runtimes", "exchange"),
+    "onnxruntime": ("exported networks run again", "exchange"),
     "triton": ("neurons in one pass on a GPU", "kernels"),
 }
 

@@ -33,9 +33,11 @@ EXAMPLES = {
     "submit": (
         "spikeproof submit runs/demo/robust found.npz --record runs/demo/robust/evaluation",
     ),
+    "replay": ("spikeproof replay runs/demo/robust net.onnx --record runs/demo/robust/evaluation",),
     "export": (
         "spikeproof export runs/demo/sparse net.spkp",
         "spikeproof export package.module:factory net.spkp --shape 3x32x32 --precision int8",
+        "spikeproof export runs/demo/sparse net.onnx",
     ),
     "run": (
         "spikeproof run net.spkp --data digits",

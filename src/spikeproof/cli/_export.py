@@ -1,4 +1,4 @@
-"""A trained network written as a file that needs no torch."""
+"""A trained network written as a file that needs no torch: packed, ONNX or NIR."""
 
 from __future__ import annotations
 
@@ -12,20 +12,33 @@ from spikeproof.cli._evaluate import load_model
 from spikeproof.cli._terminal import terminal
 from spikeproof.compress import lower
 from spikeproof.errors import Refusal, nearest, short
-from spikeproof.ir import Graph, Storage, pack
+from spikeproof.ir import Graph, Storage, pack, write_nir, write_onnx
 
-FORMATS = ("packed",)
+WRITERS = {"onnx": write_onnx, "nir": write_nir}
+FORMATS = ("packed", *WRITERS)
 
 
 def export(
     model: str, to: str, file: Path, *, shape: str, precision: str, console: Console | None = None
-) -> Storage:
-    """Packs the network of a run folder or a factory and tells where its bytes are."""
+) -> Storage | None:
+    """Writes the network of a run folder or a factory; tells where a packed one's bytes are."""
     console = console or terminal()
+    to = to or (kind if (kind := file.suffix.removeprefix(".")) in WRITERS else "packed")
     if to not in FORMATS:
         raise Refusal(f"--to is {short(to)}; {nearest(to, FORMATS)}")
+    if to in WRITERS and precision != "fp32":
+        raise Refusal(
+            f"--precision is {short(precision)}; {to} is written in fp32; leave it out, or pack"
+        )
     network = load_model(model).eval()
     graph = lower(network, image_shape(model, shape))
+    if to in WRITERS:
+        WRITERS[to](file, graph)
+        console.print(
+            f"{file}: {file.stat().st_size:,} bytes of {to}; {graph.kept:,} of {graph.size:,} "
+            "weights are not zero, and all are written"
+        )
+        return None
     storage = pack(file, graph, precision)
     _report(console, file, graph, storage, network)
     return storage

@@ -63,6 +63,7 @@ from spikeproof.evaluate._record import (
     summary,
     write_record,
 )
+from spikeproof.evaluate._replay import Compared, Replay, replay, write_replay
 from spikeproof.evaluate._roles import Roles, roles_of
 from spikeproof.evaluate._runner import Job, Progress
 from spikeproof.evaluate._smoothing import Smoothing
@@ -98,6 +99,7 @@ __all__ = [
     "Adaptive",
     "Certificate",
     "Check",
+    "Compared",
     "Comparison",
     "Conditions",
     "Diagnosis",
@@ -125,6 +127,7 @@ __all__ = [
     "RateCoding",
     "Reading",
     "Record",
+    "Replay",
     "Roles",
     "Samples",
     "ScaledSoftmax",
@@ -175,6 +178,7 @@ __all__ = [
     "read_diagnosis",
     "read_record",
     "rejudge",
+    "replay",
     "robust_accuracy",
     "roles_of",
     "sandwich",
@@ -194,5 +198,6 @@ __all__ = [
     "write_certificate",
     "write_diagnosis",
     "write_record",
+    "write_replay",
     "write_submission",
 ]

@@ -1,4 +1,4 @@
-"""Networks of other frameworks: adopted, with our neurons in the place of theirs."""
+"""Networks of other frameworks, adopted with our neurons in the place of theirs; their weights."""
 
 from spikeproof.interop._adopt import (
     Adopted,
@@ -10,6 +10,7 @@ from spikeproof.interop._adopt import (
     grouped,
     lend,
 )
+from spikeproof.interop._checkpoints import load_foreign
 from spikeproof.interop._steps import Neuron
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "foreign",
     "grouped",
     "lend",
+    "load_foreign",
 ]

@@ -1,6 +1,7 @@
-"""A network as data: frozen nodes over arrays, checked shapes, packed files; no torch."""
+"""A network as data: frozen nodes over arrays, checked shapes, files of three kinds; no torch."""
 
 from spikeproof.ir._dead import without_dead
+from spikeproof.ir._from_nir import read_nir
 from spikeproof.ir._graph import Graph
 from spikeproof.ir._nodes import (
     Add,
@@ -17,6 +18,8 @@ from spikeproof.ir._nodes import (
 )
 from spikeproof.ir._packed import SUFFIX, Storage, pack, unpack
 from spikeproof.ir._shapes import map_shapes
+from spikeproof.ir._to_nir import write_nir
+from spikeproof.ir._to_onnx import write_onnx
 
 __all__ = [
     "SUFFIX",
@@ -35,6 +38,9 @@ __all__ = [
     "Weights",
     "map_shapes",
     "pack",
+    "read_nir",
     "unpack",
     "without_dead",
+    "write_nir",
+    "write_onnx",
 ]
