@@ -27,6 +27,8 @@ IN_USE = (  # told where they are loaded
     "foolbox",
     "autoattack",
     "pyautoattack",
+    "onnxruntime",
+    "nir",
 )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spikeproof.cli._flags import folder_of, folder_out
+from spikeproof.cli._flags import file_out, folder_of, folder_out
 from spikeproof.errors import Refusal
 
 
@@ -32,3 +32,13 @@ def test_what_is_found_out_lies_in_the_run_or_under_runs(tmp_path, monkeypatch):
     assert folder_of("mine") == Path("mine")
     assert folder_of("net.spkp") == Path("runs/net")
     assert folder_of("package.module:factory") == Path("runs/package.module.factory")
+
+
+def test_a_file_that_is_there_is_never_written_again(tmp_path):
+    usual = tmp_path / "replay.json"
+    for name in ("replay.json", "replay-2.json", "replay-3.json"):
+        assert file_out(None, usual) == tmp_path / name
+        (tmp_path / name).touch()
+    assert file_out(tmp_path / "mine.json", usual) == tmp_path / "mine.json"
+    with pytest.raises(Refusal, match="never overwritten; name another --out"):
+        file_out(usual, usual)

@@ -37,6 +37,11 @@ def test_what_others_found_is_judged_and_written_beside_the_record(run, tmp_path
     assert sorted(there["outside"] + there["unconfirmed"] + there["broken"]) <= sorted(
         record.data.indices
     )
-    code, _, said = run("submit", *words, "none.npz", "--record", tmp_path / "out")
+    words += ("--record", tmp_path / "out")
+    code, out, _ = run("submit", *words[:3], "found.npz", *words[3:], "--json")
+    assert code == 0
+    again = json.loads((tmp_path / "out" / "submission-found-2.json").read_text())
+    assert json.loads(out) == again == there
+    code, _, said = run("submit", *words[:3], "none.npz", *words[3:])
     assert (code, said.count("\n")) == (2, 0)
     assert "none.npz" in said

@@ -260,13 +260,17 @@ def submit(
     record: Evaluation,
     data: Data = "",
     out: Beside = None,
+    as_json: Json = False,
     data_dir: Root = Path("data"),
 ) -> None:
     """Judge adversarials that somebody else found against the record of an evaluation."""
     from spikeproof.cli._evaluate import Target
     from spikeproof.cli._submit import submit_command
+    from spikeproof.cli._terminal import say, voice
 
-    submit_command(Target(model, data, data_dir), file, record, out)
+    told = submit_command(Target(model, data, data_dir), file, record, out, voice(as_json=as_json))
+    if as_json:
+        say(told)
 
 
 @app.command(epilog=examples("replay"))

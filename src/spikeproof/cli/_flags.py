@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -58,3 +59,13 @@ def folder_of(model: str) -> Path:
     if path.is_dir():
         return path
     return Path("runs") / (path.stem if path.is_file() else model.replace(":", "."))
+
+
+def file_out(out: Path | None, usual: Path) -> Path:
+    """Returns the new file that --out names, or the first free one of the usual name."""
+    if out is None:
+        further = (usual.with_name(f"{usual.stem}-{n}{usual.suffix}") for n in count(2))
+        return next(path for path in chain([usual], further) if not path.exists())
+    if out.exists():
+        raise Refusal(f"{out} exists; records are never overwritten; name another --out")
+    return out

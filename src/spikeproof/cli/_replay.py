@@ -9,6 +9,7 @@ from rich.console import Console
 
 from spikeproof.catalogue import threat_of
 from spikeproof.cli._evaluate import Target, load_target
+from spikeproof.cli._flags import file_out
 from spikeproof.cli._terminal import terminal
 from spikeproof.evaluate import read_record, replay, write_replay
 
@@ -19,10 +20,11 @@ def replay_command(
     """Shows a record's samples and adversarials to an exported file; returns what it writes."""
     console = console or terminal()
     path = record / "record.json" if record.is_dir() else record
+    ending = file.suffix.removeprefix(".")
+    out = file_out(out, path.with_name(f"replay-{file.stem}-{ending}.json"))
     told = read_record(path)
     model, dataset = load_target(target, console)
     found = replay(path.parent, told, model, dataset, threat_of(told.threat), file)
-    out = out or path.with_name(f"replay-{file.stem}-{file.suffix.removeprefix('.')}.json")
     values = write_replay(out, found, path, file)
     for name, pair in (("samples", found.clean), ("adversarials", found.adversarial)):
         console.print(

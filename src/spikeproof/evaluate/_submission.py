@@ -96,8 +96,8 @@ def submit(
     )
 
 
-def write_submission(path: Path, found: Submission, record: Path, file: Path) -> None:
-    """Writes what was judged, of which record and of which file."""
+def write_submission(path: Path, found: Submission, record: Path, file: Path) -> dict[str, Any]:
+    """Writes what was judged, of which record and of which file, and returns it."""
     values: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": KIND,
@@ -109,6 +109,7 @@ def write_submission(path: Path, found: Submission, record: Path, file: Path) ->
         "environment": records.environment(),
     }
     records.write_json(path, values)
+    return values
 
 
 def _read(file: Path, known: Sequence[int], shape: tuple[int, ...]) -> tuple[list[int], Tensor]:
