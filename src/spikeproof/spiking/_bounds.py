@@ -244,7 +244,8 @@ def entered(encode: Encode, x: Interval | Changes, unit: float) -> Interval | Ch
         return x.map(normal).widened(error * margin_of_sums(terms, unit) if unit else 0.0)
     if isinstance(x, Changes):
         error = _normal_error(x.largest, mean, std, unit)
-        return replace(x.map(normal), error=fold(error + x.error / std))
+        budget = x.budget / float(std.min()) if x.norm == "l1" else x.budget
+        return replace(x.map(normal), error=fold(error + x.error / std), budget=budget)
     return x.map(normal).widened(fold(_normal_error(x.largest, mean, std, unit)))
 
 
