@@ -14,7 +14,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from spikeproof.attacks import JUDGED, L1, L2, Threat, correct, fingerprint, region, under_attack
+from spikeproof.attacks import (
+    JUDGED,
+    L1,
+    L2,
+    Threat,
+    correct,
+    fingerprint,
+    identity,
+    region,
+    under_attack,
+)
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
 from spikeproof.evaluate._blocks import claimed
@@ -204,6 +214,7 @@ def _promise(task: _Task) -> dict[str, Any]:
     return {
         "kind": "certificate",
         "weights": fingerprint(task.model),
+        "network": identity(task.model),
         "data": {
             "samples": len(task.manifest.indices),
             "labels": task.manifest.label_sha256,
