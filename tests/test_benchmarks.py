@@ -378,6 +378,9 @@ def test_the_table_of_certificates_is_that_of_the_rows_and_nothing_certified_is_
         assert all(sure <= stands <= right for sure, stands, right in rows)
         assert [margin > 0 for margin in row["margin"]] == [c == "1" for c in row["certified"]]
         assert row["sandwich"]["verdict"] == "pass"
+        lines = row["crown"].get("certified", row["certified"])
+        assert all(one <= other for one, other in zip(row["certified"], lines, strict=True))
+        assert all(sure <= stands for sure, stands in zip(lines, row["stands"], strict=True))
 
 
 def test_an_interval_draws_seeds_and_samples():

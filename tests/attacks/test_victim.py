@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from spikeproof.attacks import CE, StepCE, Victim, fingerprint, stochastic, under_attack
+from spikeproof.attacks import CE, StepCE, Victim, fingerprint, identity, stochastic, under_attack
 from spikeproof.errors import Refusal
 from spikeproof.models import CNN, MLP, Setting, build
 from spikeproof.seeding import generator, isolated
@@ -13,11 +15,14 @@ from spikeproof.spiking import (
     BPTR,
     BPTT,
     CBA,
+    IF,
+    LIF,
     PDSG,
     ATan,
     Poisson,
     drawing_from,
     seen_through,
+    smoothed,
 )
 from tests.contracts.attack import COUNT, samples, small_network
 
@@ -109,6 +114,27 @@ def test_a_fingerprint_sees_every_bit_name_shape_and_type():
     seals.add(fingerprint(model.double()))
     assert len(seals) == 4
     assert fingerprint(model) == fingerprint(model)
+
+
+def test_an_identity_sees_the_constants_beside_the_weights():
+    make = Setting(1, 4, 3, T=2)
+    others = [
+        replace(make, T=3),
+        replace(make, mean=(0.5,)),
+        replace(make, std=(0.5,)),
+        replace(make, encoder=Poisson()),
+        replace(make, encoder=Poisson(1)),
+        replace(make, neuron=LIF()),
+        replace(make, neuron=IF(theta=2.0)),
+        replace(make, neuron=IF(reset="soft")),
+    ]
+    nets = [build(MLP((4,)), setting, 0) for setting in (make, *others)]
+    assert len({fingerprint(net) for net in nets}) == 1
+    nets.append(smoothed(nets[0]))
+    nets.append(build(MLP((4,)), make, 1))
+    assert len({identity(net) for net in nets}) == len(nets)
+    assert identity(nets[0]) == identity(build(MLP((4,)), make, 0))
+    assert identity(nets[0]) == identity(seen_through(nets[0], BPTT(ATan())))
 
 
 def noisy(seed=5):

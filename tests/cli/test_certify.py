@@ -9,6 +9,7 @@ from spikeproof.cli._certify import method_of
 from spikeproof.cli._train import train
 from spikeproof.data import digits
 from spikeproof.evaluate import (
+    CROWN,
     IBP,
     Conditions,
     RateCoding,
@@ -97,5 +98,6 @@ def test_misuse_is_one_sentence_and_exit_code_2(run, folder, tmp_path, words, to
 
 def test_a_method_has_the_knobs_that_are_its_own():
     assert method_of("ibp", 0.5, 10, 0.1) == IBP()
+    assert method_of("crown", 0.5, 10, 0.1) == CROWN()
     assert method_of("smoothing", 0.5, 10, 0.1) == Smoothing(0.5, n=10, alpha=0.1)
     assert method_of("rate_coding", 0.5, 10, 0.1) == RateCoding(n=10, alpha=0.1)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
+from spikeproof.attacks import fingerprint
+from spikeproof.cli._evaluate import load_model
 from tests.cli.test_export import factory
 
 __all__ = ["factory"]
@@ -16,6 +20,9 @@ def test_a_model_and_its_packed_file_cost_the_same(factory, run):
         code, out, _ = run("energy", model, "--data", "digits", "--limit", 40, "--json")
         assert code == 0
         shown.append(json.loads(out))
+    live, packed = shown
+    assert packed["file_sha256"] == hashlib.sha256(Path("net.spkp").read_bytes()).hexdigest()
+    assert live["weights_sha256"] == fingerprint(load_model(str(factory)))
     for record in shown:
         assert record["samples"] == 40
         assert record["picojoules"]["updates"] == pytest.approx(16 * 0.9)

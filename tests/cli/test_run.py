@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -38,6 +39,8 @@ def test_a_packed_network_is_run_and_counted(packed, run):
     assert record["accuracy"] == pytest.approx(accuracy)
     assert record["bytes"] == (folder / "net.spkp").stat().st_size
     assert record["weights"] == {"kept": graph.kept, "of": graph.size}
+    whole = (folder / "net.spkp").read_bytes()
+    assert record["file_sha256"] == hashlib.sha256(whole).hexdigest()
     assert record["operations"]["analog"] > 0
     assert record["spikes"] > 0
     # The embedded set comes through the readers of torch, in another scale of the same values.

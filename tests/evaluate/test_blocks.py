@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import FILE, digest, read_tensors, write_tensors
+from spikeproof.evaluate._artifacts import FILE, read_tensors, write_tensors
 from spikeproof.evaluate._blocks import Block, Blocks, claimed, tidy
+from spikeproof.records import digest
 
 PROMISE = {"weights": "abc", "suite": {"steps": [{"id": "a"}, {"id": "b"}]}, "shard": [1, 1]}
 

@@ -19,6 +19,7 @@ from spikeproof.evaluate import (
 )
 from spikeproof.evaluate._certificate import beyond
 from spikeproof.evaluate._evaluate import Conditions
+from spikeproof.spiking import over_time
 
 FEW = Conditions(limit=24)
 
@@ -56,6 +57,7 @@ def test_only_the_same_network_threat_and_samples_are_compared(pair):
     certificate, record = pair
     others = {
         "weights": {"model": {**record.model, "weights_sha256": "0"}},
+        "constants": {"model": {**record.model, "network_sha256": "0"}},
         "threat": {"threat": {**record.threat, "eps": 0.005}},
         "samples": {"data": replace(record.data, tensor_sha256="0")},
     }
@@ -65,6 +67,18 @@ def test_only_the_same_network_threat_and_samples_are_compared(pair):
     voted = replace(certificate, method={"kind": "smoothing"})
     with pytest.raises(Refusal, match="another classifier"):
         sandwich(voted, record)
+
+
+def test_the_same_weights_with_other_constants_are_another_network(pair, net, handwriting):
+    certificate, record = pair
+    other = over_time(net, net.encode.T + 1)
+    again = certify(other, handwriting, Linf(0.004), IBP(), conditions=FEW)
+    assert again.model["weights_sha256"] == certificate.model["weights_sha256"]
+    with pytest.raises(Refusal, match="the constants of the evaluation"):
+        sandwich(again, record)
+    told_by_none = {key: of for key, of in record.model.items() if key != "network_sha256"}
+    with pytest.raises(Refusal, match="the constants of the evaluation are not told"):
+        sandwich(certificate, replace(record, model=told_by_none))
 
 
 def test_a_certificate_is_read_as_it_was_written(pair, tmp_path):

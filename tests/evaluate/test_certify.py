@@ -10,6 +10,7 @@ from spikeproof.attacks import L1, L2, Flips, Linf
 from spikeproof.data import Split
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import (
+    CROWN,
     IBP,
     Conditions,
     Exact,
@@ -53,6 +54,19 @@ def test_bounds_prove_no_more_than_the_truth_and_something(events):
     assert counts[0] == sum(found[0].clean) > counts[2]
     assert sum(found[1].certified) > 0
     assert sum(truth[2].certified) < sum(truth[0].certified)
+
+
+def test_lines_prove_what_intervals_prove_and_no_more_than_the_truth(events):
+    net, samples = events
+    for k in (0, 1, 2):
+        wide, lines, truth = (
+            certify(net, samples, Flips(k), method) for method in (IBP(), CROWN(), Exact())
+        )
+        rows = zip(wide.margin, lines.margin, truth.margin, strict=True)
+        assert all(low <= line <= exact + 1e-6 for low, line, exact in rows)
+        assert sum(wide.certified) <= sum(lines.certified) <= sum(truth.certified)
+        if k:
+            assert max(a - b for a, b in zip(lines.margin, wide.margin, strict=True)) > 0.01
 
 
 def test_a_certification_is_resumed_to_the_same_record(net, handwriting, tmp_path):
@@ -111,6 +125,7 @@ class Flat(nn.Module):
         (L1(0.1), RateCoding(), "none of ours"),
         (L2(0.1), IBP(), "Flat is no SpikingNetwork|bounds are known of"),
         (Linf(0.1), IBP(), "Flat is no SpikingNetwork"),
+        (Linf(0.1), CROWN(), "Flat is no SpikingNetwork"),
         (Linf(0.1), Exact(), "0 or 1"),
     ],
     ids=str,
@@ -118,6 +133,13 @@ class Flat(nn.Module):
 def test_what_cannot_be_certified_is_refused(handwriting, threat, method, told):
     with pytest.raises(Refusal, match=told):
         certify(Flat(), handwriting, threat, method, conditions=FEW)
+
+
+def test_a_network_with_too_many_membranes_is_refused(net, handwriting):
+    with pytest.raises(Refusal, match="128 membranes in time or more"):
+        certify(net, handwriting, Linf(0.1), CROWN(most=100), conditions=FEW)
+    with pytest.raises(Refusal, match="steps is -1"):
+        CROWN(steps=-1)
 
 
 def test_a_shard_is_refused(net, handwriting):

@@ -220,6 +220,17 @@ def test_survivors_only_tell_what_the_last_gradient_adds():
     assert (check.verdict, check.threshold) == ("pass", 0.003)
 
 
+@pytest.mark.parametrize("id", ["C11", "C12", "C13", "C20"])
+def test_a_curve_of_nobody_is_not_judged(id):
+    """Where no sample is right nobody is attacked, and of nobody there is no share."""
+    steps = {"few": bits(0, of=0), "many": bits(0, of=0)}
+    curve = {1: "few", 2: "many"}
+    roles = Roles(steps=curve, eps={1.0: "few", 2.0: "many"}, draws=curve)
+    check = of_steps(id, steps, roles=roles, stochastic=True, unbounded=2.0)
+    assert (check.verdict, check.value) == ("na", None)
+    assert "none can fall" in check.detail
+
+
 def test_noise_asks_for_expectation():
     assert draws({}, stochastic=False, samples=100).verdict == "na"
     assert draws({1: 0.5}, stochastic=True, samples=1000).verdict == "flag"

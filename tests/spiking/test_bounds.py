@@ -26,6 +26,7 @@ from spikeproof.spiking import (
     margins,
     smoothed,
 )
+from spikeproof.spiking._bounds import entered
 from tests.oracles.certificates import breakpoints, flipped, grid
 
 NEURONS = [
@@ -192,6 +193,18 @@ def test_every_train_between_two_currents_lies_within_the_bounds(neuron):
         wide = Bounds()(soft, Interval(low, high))
         s = soft(low + (high - low) * torch.rand((4, 6), generator=draw))
         assert bool(((s >= wide.lower - 1e-6) & (s <= wide.upper + 1e-6)).all())
+
+
+def test_a_budget_in_l1_is_one_of_the_sensor():
+    """Behind a deviation of a quarter it buys four times as much."""
+    encode = Encode(Direct(), 1, (0.5,), (0.25,)).double()
+    x = torch.full((1, 1, 1, 2), 0.5).double()
+    with isolated(0):
+        layers = nn.Sequential(nn.Flatten(), nn.Linear(2, 1)).double().requires_grad_(False)
+    out = Bounds()(layers, entered(encode, region(x, L1(0.1)), 0.0))
+    gain = 0.4 * layers[1].weight.abs().max()
+    torch.testing.assert_close(out.upper, layers[1].bias[None] + gain)
+    torch.testing.assert_close(out.lower, layers[1].bias[None] - gain)
 
 
 def test_a_larger_budget_has_wider_bounds():

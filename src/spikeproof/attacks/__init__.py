@@ -36,7 +36,14 @@ from spikeproof.attacks._structured import CornerEvents, DashEvents, FrameEvents
 from spikeproof.attacks._threat import L0, L1, L2, Ball, Linf, Threat
 from spikeproof.attacks._together import run_together, together
 from spikeproof.attacks._topk import TopK
-from spikeproof.attacks._victim import Victim, fingerprint, frozen, stochastic, under_attack
+from spikeproof.attacks._victim import (
+    Victim,
+    fingerprint,
+    frozen,
+    identity,
+    stochastic,
+    under_attack,
+)
 
 __all__ = [
     "APGD",
@@ -87,6 +94,7 @@ __all__ = [
     "correct",
     "fingerprint",
     "frozen",
+    "identity",
     "margins",
     "nearest",
     "region",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -150,3 +151,12 @@ def fingerprint(model: nn.Module) -> str:
         seal.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         seal.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return seal.hexdigest()
+
+
+def identity(model: nn.Module) -> str:
+    """Returns the SHA-256 of a whole network: its state, and all that it prints of itself.
+
+    Constants of neurons and encoders are no part of the state; layers print them.
+    """
+    printed = re.sub(r" at 0x[0-9a-f]+", "", repr(model))
+    return hashlib.sha256(f"{fingerprint(model)}\n{printed}".encode()).hexdigest()

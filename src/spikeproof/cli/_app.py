@@ -181,7 +181,9 @@ def certify(  # noqa: PLR0913  the flags of one command
     threat: Annotated[
         str, typer.Option(help="linf:0.01, l0:2, flips:4; l2:0.1 of smoothing, l1:0.1 of rates.")
     ] = "linf:0.01",
-    method: Annotated[str, typer.Option(help="ibp, exact, smoothing or rate_coding.")] = "ibp",
+    method: Annotated[
+        str, typer.Option(help="ibp, crown, exact, smoothing or rate_coding.")
+    ] = "ibp",
     sigma: Annotated[float, typer.Option(help="The deviation of the noise of smoothing.")] = 0.25,
     draws: Annotated[int, typer.Option(min=1, help="Of noise a sample; 100 more choose.")] = 1000,
     alpha: Annotated[float, typer.Option(help="The odds that a vote's certificate errs.")] = 0.001,

@@ -13,6 +13,7 @@ from spikeproof.cli._terminal import terminal
 from spikeproof.cli._train import pick_device
 from spikeproof.errors import Refusal, nearest
 from spikeproof.evaluate import (
+    CROWN,
     IBP,
     Certificate,
     Conditions,
@@ -31,6 +32,7 @@ def method_of(name: str, sigma: float, draws: int, alpha: float) -> Method:
     """Returns the method of a name, with the knobs that are its own."""
     made: dict[str, Callable[[], Method]] = {
         "ibp": IBP,
+        "crown": CROWN,
         "exact": Exact,
         "smoothing": lambda: Smoothing(sigma, n=draws, alpha=alpha),
         "rate_coding": lambda: RateCoding(n=draws, alpha=alpha),

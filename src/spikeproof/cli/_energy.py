@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from spikeproof.attacks import fingerprint, identity
 from spikeproof.cli._evaluate import Target, load_target
 from spikeproof.cli._run import AT_ONCE, Job, samples_of
 from spikeproof.cli._terminal import terminal
@@ -18,6 +19,7 @@ from spikeproof.data import subset
 from spikeproof.energy import TABLES, Operations, live_operations, operations, picojoules
 from spikeproof.errors import Refusal, nearest, short
 from spikeproof.ir import SUFFIX, unpack
+from spikeproof.records import digest
 from spikeproof.runtime import Activity, Engine
 
 
@@ -59,25 +61,30 @@ def measured(
     """Returns the operations of a network on test samples, and the record with their energy."""
     if table not in TABLES:
         raise Refusal(f"--table is {short(table)}; {nearest(table, TABLES)}")
-    counted, samples = _counted(target, limit, console)
+    counted, samples, seals = _counted(target, limit, console)
     return counted, {
         "samples": samples,
+        **seals,
         **dataclasses.asdict(counted),
         "picojoules": dataclasses.asdict(picojoules(counted, table)),
         "table": dataclasses.asdict(TABLES[table]),
     }
 
 
-def _counted(target: Target, limit: int, console: Console | None) -> tuple[Operations, int]:
+def _counted(
+    target: Target, limit: int, console: Console | None
+) -> tuple[Operations, int, dict[str, str]]:
+    """Returns the operations, of how many samples, and what tells the network from others."""
     if target.model.endswith(SUFFIX):
         return _packed(Job(Path(target.model), target.data, target.data_dir, limit))
     model, dataset = load_target(target, console)
     test = subset(dataset.test, min(limit, len(dataset.test))) if limit else dataset.test
     x, _ = test.batch(torch.arange(len(test)))
-    return live_operations(model.eval(), x), len(test)
+    seals = {"weights_sha256": fingerprint(model), "network_sha256": identity(model)}
+    return live_operations(model.eval(), x), len(test), seals
 
 
-def _packed(job: Job) -> tuple[Operations, int]:
+def _packed(job: Job) -> tuple[Operations, int, dict[str, str]]:
     if not job.data:
         raise Refusal(f"{job.file} says nothing of its data; operations need samples; give --data")
     graph = unpack(job.file)
@@ -86,7 +93,8 @@ def _packed(job: Job) -> tuple[Operations, int]:
     engine, activity = Engine(graph), Activity()
     for first in range(0, count, AT_ONCE):
         engine(samples.batch(first, min(first + AT_ONCE, count))[0], activity)
-    return operations(graph, activity.events, activity.samples), count
+    counted = operations(graph, activity.events, activity.samples)
+    return counted, count, {"file_sha256": digest(job.file)}
 
 
 def _layers(counted: Operations) -> Table:

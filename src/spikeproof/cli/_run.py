@@ -19,6 +19,7 @@ from spikeproof.cli._terminal import terminal
 from spikeproof.energy import metrics, operations
 from spikeproof.errors import Refusal
 from spikeproof.ir import Graph, unpack
+from spikeproof.records import digest
 from spikeproof.runtime import (
     ROUNDING,
     TOLERANCE,
@@ -124,6 +125,7 @@ def _record(job: Job, graph: Graph, activity: Activity, accuracy: float) -> dict
     size = job.file.stat().st_size
     return {
         "file": job.file.name,
+        "file_sha256": digest(job.file),
         "data": job.data,
         "samples": activity.samples,
         "accuracy": accuracy,

@@ -8,7 +8,7 @@ from spikeproof.evaluate._certificate import (
     sandwich,
     write_certificate,
 )
-from spikeproof.evaluate._certify import IBP, Method, certify
+from spikeproof.evaluate._certify import CROWN, IBP, Method, certify
 from spikeproof.evaluate._checks import (
     LIMITS,
     Limit,
@@ -91,6 +91,7 @@ from spikeproof.statistics import (
 )
 
 __all__ = [
+    "CROWN",
     "IBP",
     "LIMITS",
     "PARTS",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from spikeproof.evaluate._intake import Samples, sealed
 from spikeproof.evaluate._judge import judge
 from spikeproof.evaluate._record import Record, StepRecord
 from spikeproof.evaluate._suite import plain
-from spikeproof.records import replace_file
+from spikeproof.records import digest, replace_file
 
 FILE = "adversarials.safetensors"
 COUNTS = 255  # the largest number of events that a byte holds
@@ -136,9 +135,3 @@ def unchanged(folder: Path, record: Record) -> Path | None:
             "are those of their record, unchanged; restore the file, or evaluate anew"
         )
     return path
-
-
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import FILE, digest, read_tensors, write_tensors
-from spikeproof.records import LOCK, differences, held, read_json, write_json
+from spikeproof.evaluate._artifacts import FILE, read_tensors, write_tensors
+from spikeproof.records import LOCK, differences, digest, held, read_json, write_json
 
 PROMISE = "promise.json"
 BLOCKS = "blocks"

@@ -57,8 +57,8 @@ class Certificate:
 def sandwich(certificate: Certificate, record: Record) -> Check:
     """Returns whether attacks broke a certified sample, which proves one of the two wrong.
 
-    Both must be of the same network, threat and samples, and the certificate of the network's own
-    answer. The value is the number of contradictions.
+    Both must be of the same network, weights and constants, of the same threat and samples, and the
+    certificate of the network's own answer. The value is the number of contradictions.
     """
     method = certificate.method["kind"]
     if method in VOTED:
@@ -66,8 +66,10 @@ def sandwich(certificate: Certificate, record: Record) -> Check:
             f"the method is {method} and the evaluation is of the network's own answers; what is "
             "certified is a vote over noise, another classifier; compare method ibp or exact"
         )
+    made, met = certificate.model, record.model
     pairs = {
-        "weights": (certificate.model["weights_sha256"], record.model["weights_sha256"]),
+        "weights": (made["weights_sha256"], met["weights_sha256"]),
+        "constants": (made.get("network_sha256"), met.get("network_sha256", "not told")),
         "threat": (dict(certificate.threat), dict(record.threat)),
         "samples": (certificate.data.tensor_sha256, record.data.tensor_sha256),
         "labels": (certificate.data.label_sha256, record.data.label_sha256),

@@ -6,7 +6,7 @@ Every check C1..C30 is in ``LIMITS``; ``docs/flags.md`` has a paragraph on each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -25,6 +25,7 @@ GONE = 1 * POINT  # of samples standing against an unbounded budget
 ABOVE_CHANCE = 2 * POINT
 ROUNDING = 1e-9  # 1/3 - 2/3 + 1/3 is no sample
 NOBODY = "not part of this evaluation"
+NONE_RIGHT = "no sample of the curve is right, so none can fall"
 SEVERITY = ("na", "pass", "flag", "fail")
 
 
@@ -151,6 +152,10 @@ class _Bits:
     def accuracy(self, *ids: str) -> float:
         return float(self.all(ids).double().mean())
 
+    def empty(self, ids: Iterable[str]) -> bool:
+        """Whether a step of these was asked about no sample."""
+        return any(not len(self.standing[id]) for id in ids)
+
     def all(self, ids: Sequence[str]) -> Tensor:
         return torch.stack([self.standing[id] for id in ids]).all(0)
 
@@ -191,6 +196,8 @@ def _iterative(bits: _Bits, roles: Roles) -> Check:
 def _converged(bits: _Bits, steps: Mapping[int, str]) -> Check:
     if len(steps) < 2:
         return skip("C11", "the suite runs its primary attack with one number of iterations")
+    if bits.empty(steps.values()):
+        return skip("C11", NONE_RIGHT)
     curve = [(n, bits.accuracy(steps[n])) for n in sorted(steps)]
     size = len(bits.standing[steps[max(steps)]])
     rise = max(after - before for (_, before), (_, after) in pairwise(curve))
@@ -205,6 +212,8 @@ def _converged(bits: _Bits, steps: Mapping[int, str]) -> Check:
 def _monotone(bits: _Bits, eps: Mapping[float, str], unbounded: float) -> Check:
     if len(eps) < 2:
         return skip("C12", "the suite has no curve over budgets")
+    if bits.empty(eps.values()):
+        return skip("C12", NONE_RIGHT)
     curve = [(e, bits.accuracy(eps[e])) for e in sorted(eps)]
     size = len(bits.standing[eps[max(eps)]])
     shown = ", ".join(f"{accuracy:.1%} at {e:.3g}" for e, accuracy in curve)
@@ -218,6 +227,8 @@ def _monotone(bits: _Bits, eps: Mapping[float, str], unbounded: float) -> Check:
 
 
 def _unbounded(bits: _Bits, eps: Mapping[float, str], unbounded: float, classes: int) -> Check:
+    if bits.empty(eps.values()):
+        return skip("C13", NONE_RIGHT)
     whole = [bits.accuracy(id) for e, id in eps.items() if e >= unbounded]
     grey = [bits.accuracy(id) for e, id in eps.items() if math.isclose(e, unbounded / 2)]
     if not whole:
@@ -259,6 +270,8 @@ def draws(accuracy: Mapping[int, float], stochastic: bool, samples: int) -> Chec
     """Returns C20 from the robust accuracy by number of draws per gradient (EOT)."""
     if not stochastic:
         return skip("C20", "the model is deterministic")
+    if any(math.isnan(share) for share in accuracy.values()):
+        return skip("C20", NONE_RIGHT)
     if len(accuracy) < 2:
         return Check(
             "C20",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikeproof.attacks import Attack, Threat, fingerprint, under_attack
+from spikeproof.attacks import Attack, Threat, fingerprint, identity, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal, nearest
 from spikeproof.evaluate._blocks import claimed
@@ -104,6 +104,7 @@ def _promise(subject: Subject, only: Collection[str]) -> dict[str, Any]:
     return {
         "kind": "diagnosis",
         "weights": fingerprint(subject.model),
+        "network": identity(subject.model),
         "data": {
             "samples": len(subject.manifest.indices),
             "labels": subject.manifest.label_sha256,

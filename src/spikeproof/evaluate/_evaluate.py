@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from spikeproof import records
-from spikeproof.attacks import Threat, fingerprint, stochastic, under_attack
+from spikeproof.attacks import Threat, fingerprint, identity, stochastic, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
 from spikeproof.evaluate._artifacts import gather, unchanged
@@ -216,6 +216,7 @@ def _by_id(promise: Mapping[str, Any]) -> dict[str, Any]:
 def _promise(job: Job, conditions: Conditions, control: nn.Module | None) -> dict[str, Any]:
     return {
         "weights": job.weights,
+        "network": identity(job.model),
         "data": {
             "samples": len(job.manifest.indices),
             "labels": job.manifest.label_sha256,
@@ -235,6 +236,7 @@ def _model(model: nn.Module, weights: str) -> dict[str, Any]:
     return {
         "name": type(model.net if isinstance(model, Adopted) else model).__name__,
         "weights_sha256": weights,
+        "network_sha256": identity(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **({"adopted": adoption} if adoption else {}),
     }

@@ -15,7 +15,7 @@ from spikeproof import records
 from spikeproof.attacks import Threat, correct, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import check_terms, digest, read_tensors, unchanged
+from spikeproof.evaluate._artifacts import check_terms, read_tensors, unchanged
 from spikeproof.evaluate._intake import Samples
 from spikeproof.evaluate._record import Record
 from spikeproof.evaluate._suite import plain
@@ -106,8 +106,8 @@ def write_replay(path: Path, found: Replay, record: Path, file: Path) -> dict[st
     values: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": KIND,
-        "record": {"file": record.name, "sha256": digest(record)},
-        "exported": {"file": file.name, "sha256": digest(file)},
+        "record": {"file": record.name, "sha256": records.digest(record)},
+        "exported": {"file": file.name, "sha256": records.digest(file)},
         **plain(found),
         "interval": list(found.interval),
         "environment": records.environment(),

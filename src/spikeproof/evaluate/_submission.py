@@ -16,7 +16,7 @@ from spikeproof import records
 from spikeproof.attacks import Threat, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import check_terms, digest
+from spikeproof.evaluate._artifacts import check_terms
 from spikeproof.evaluate._feasible import possible
 from spikeproof.evaluate._intake import Samples
 from spikeproof.evaluate._judge import judge
@@ -101,8 +101,8 @@ def write_submission(path: Path, found: Submission, record: Path, file: Path) ->
     values: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": KIND,
-        "record": {"file": record.name, "sha256": digest(record)},
-        "adversarials": {"file": file.name, "sha256": digest(file)},
+        "record": {"file": record.name, "sha256": records.digest(record)},
+        "adversarials": {"file": file.name, "sha256": records.digest(file)},
         **plain(found),
         "robust_accuracy": found.robust_accuracy,
         "interval": list(found.interval),

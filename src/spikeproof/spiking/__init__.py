@@ -1,6 +1,7 @@
 """What a spiking network is made of: neurons, surrogates, gradient rules, encoders, views."""
 
 from spikeproof.spiking._bounds import Bounds, certified_margins, margins
+from spikeproof.spiking._crown import crown_margins
 from spikeproof.spiking._encoders import (
     Averaged,
     Direct,
@@ -100,6 +101,7 @@ __all__ = [
     "Triangle",
     "certified_margins",
     "confine",
+    "crown_margins",
     "drawing_from",
     "forget",
     "heaviside",

@@ -63,7 +63,7 @@ class Bounds:
             return x
         if isinstance(layer, nn.Flatten) and isinstance(x, Changes):
             return x.map(layer)
-        if isinstance(x, Changes) and _plain(layer, nn.Linear):
+        if isinstance(x, Changes) and is_plain(layer, nn.Linear):
             return changed_dense(x, layer, self.unit)
         if isinstance(x, Changes) and _convolves(layer) and layer.groups == 1:
             return changed_convolution(x, layer, self.unit)
@@ -81,7 +81,7 @@ class Bounds:
             return said(x, self)
         if type(layer) is Spiking:
             return self._neurons(layer, x)
-        if _plain(layer, nn.Linear):
+        if is_plain(layer, nn.Linear):
             return affine(x, functional.linear, layer.weight, layer.bias, self.unit)
         if _convolves(layer):
             knobs = (layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -90,15 +90,15 @@ class Bounds:
                 return functional.conv2d(x, weight, bias, *knobs)
 
             return affine(x, convolve, layer.weight, layer.bias, self.unit)
-        if any(_plain(layer, kind) for kind in NORMS):
+        if any(is_plain(layer, kind) for kind in NORMS):
             return self._norm(layer, x)
-        if any(_plain(layer, kind) for kind in MEANS):
+        if any(is_plain(layer, kind) for kind in MEANS):
             terms = x.lower.shape[-2] * x.lower.shape[-1] + 1
             if isinstance(layer, nn.AvgPool2d):
                 sides = layer.kernel_size
                 terms = sides**2 if isinstance(sides, int) else sides[0] * sides[1]
             return self._off(x.map(layer), terms, layer(x.largest))
-        if any(_plain(layer, kind) for kind in RISING):
+        if any(is_plain(layer, kind) for kind in RISING):
             return x.map(layer)
         raise Refusal(
             f"{type(layer).__name__} is no layer whose bounds are known; neurons, dense layers, "
@@ -148,7 +148,7 @@ class Bounds:
             lows.append(low)
             highs.append(high)
             fired = (low.detach(), high.detach()) if detach else (low, high)
-            after = _reset(u, *fired, theta, hard=layer.neuron.reset == "hard", smooth=layer.smooth)
+            after = reset(u, *fired, theta, hard=layer.neuron.reset == "hard", smooth=layer.smooth)
             after = self._off(after, 2, after.largest)
         return Interval(torch.cat(lows), torch.cat(highs), clean)
 
@@ -161,7 +161,7 @@ class Bounds:
         return x.widened(size * margin_of_sums(terms, self.unit)) if self.unit else x
 
 
-def _reset(
+def reset(
     u: Interval, low: Tensor, high: Tensor, theta: Any, *, hard: bool, smooth: bool
 ) -> Interval:
     """Returns what a reset leaves of membranes that spike surely (``low``) or perhaps (``high``).
@@ -204,14 +204,14 @@ def _fire(u: Tensor, curve: Surrogate | None, smooth: bool) -> Tensor:  # noqa: 
     return heaviside(u) if curve is None else _Fire.apply(u, curve, smooth)
 
 
-def _plain(layer: Any, kind: type[nn.Module]) -> bool:
+def is_plain(layer: Any, kind: type[nn.Module]) -> bool:
     """Whether a layer computes what torch's own of this kind does."""
     own = type(layer).__module__.startswith("spikeproof.")
     return isinstance(layer, kind) and (own or type(layer).forward is kind.forward)
 
 
 def _convolves(layer: Any) -> bool:
-    if not _plain(layer, nn.Conv2d):
+    if not is_plain(layer, nn.Conv2d):
         return False
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise Refusal(
@@ -244,7 +244,8 @@ def entered(encode: Encode, x: Interval | Changes, unit: float) -> Interval | Ch
         return x.map(normal).widened(error * margin_of_sums(terms, unit) if unit else 0.0)
     if isinstance(x, Changes):
         error = _normal_error(x.largest, mean, std, unit)
-        return replace(x.map(normal), error=fold(error + x.error / std))
+        budget = x.budget / float(std.min()) if x.norm == "l1" else x.budget
+        return replace(x.map(normal), error=fold(error + x.error / std), budget=budget)
     return x.map(normal).widened(fold(_normal_error(x.largest, mean, std, unit)))
 
 
@@ -264,7 +265,7 @@ def margins(
     bounds, count = Bounds(unit), len(y)
     whole = network.layers
     layers: list[Any] = [*whole] if isinstance(whole, nn.Sequential) else [whole]
-    last: Any = layers.pop() if _plain(layers[-1], nn.Linear) else None
+    last: Any = layers.pop() if is_plain(layers[-1], nn.Linear) else None
     out: Interval | Changes = entered(network.encode, x, unit)
     for layer in layers:
         out = bounds(layer, out)
@@ -299,11 +300,15 @@ def margins(
 
 def certified_margins(network: nn.Module, x: Interval | Changes, y: Tensor) -> Tensor:
     """Returns (B, K) lower bounds of the margins of the network as it computes in float32."""
+    with torch.no_grad():
+        return margins(in_doubles(network), x, y, FLOAT32)[0]
+
+
+def in_doubles(network: nn.Module) -> SpikingNetwork:
+    """Returns a copy in float64 and eval mode, of which bounds are computed."""
     if not isinstance(network, SpikingNetwork):
         raise Refusal(
             f"{type(network).__name__} is no SpikingNetwork; bounds follow layers and neurons that "
             "are known; certify by smoothing"
         )
-    with torch.no_grad():
-        exact = copy.deepcopy(network).double().eval()
-        return margins(exact, x, y, FLOAT32)[0]
+    return copy.deepcopy(network).double().eval().requires_grad_(requires_grad=False)

@@ -262,4 +262,5 @@ class Encode(nn.Module):
 
     @override
     def extra_repr(self) -> str:
-        return f"{self.encoder}, T={self.T}"
+        mean, std = (value.flatten().tolist() for value in (self.mean, self.std))
+        return f"{self.encoder}, T={self.T}, mean={mean}, std={std}"

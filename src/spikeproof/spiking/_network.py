@@ -66,6 +66,10 @@ class Analog(nn.Module):
         x = x / self.neurons.theta
         return torch.relu(x) if self.levels is None else _ClipFloor.apply(x, self.levels)
 
+    @override
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}"
+
 
 class _ClipFloor(torch.autograd.Function):
     """``floor(levels clip(x, 0, 1) + 1/2) / levels``; its slope is the clip's."""

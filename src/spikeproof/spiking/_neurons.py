@@ -150,7 +150,8 @@ class Spiking(nn.Module):
 
     @override
     def extra_repr(self) -> str:
-        return f"{self.neuron}, T={self.T}" + (", opens_time" if self.opens_time else "")
+        said = [name for name in ("opens_time", "smooth") if getattr(self, name)]
+        return ", ".join([f"{self.neuron}, T={self.T}", *said])
 
 
 @torch.no_grad()
