@@ -7,13 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from spikeproof.attacks import PGD, Attack, Flips, Linf, RandomSearch, TopK
-from spikeproof.data import Split
+from spikeproof.data import Dataset, Split
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import Conditions, Step, Suite, evaluate, read_record, rejudge
-from spikeproof.evaluate._artifacts import FILE, gather, read_tensors, write_tensors
+from spikeproof.evaluate._artifacts import (
+    FILE,
+    KEPT,
+    ORIGINALS,
+    digest,
+    gather,
+    read_tensors,
+    write_tensors,
+)
 from spikeproof.seeding import generator
 
 THREAT = Linf(0.1)
@@ -205,3 +214,24 @@ def test_event_frames_are_kept_as_bytes(tmp_path):
     assert rejudge(tmp_path, record, Busy(), frames, threat) == record.steps[0].success
     assert record.artifacts["adversarials"]["bytes"] < 12 * (24 + 8) + 300
     assert {check.id: check.verdict for check in record.checks}["C28"] == "pass"
+
+
+def test_some_clean_inputs_and_answers_are_kept(linear, points, tmp_path):
+    record = run(linear, points, tmp_path)
+    broken = [place for place, fell in enumerate(broken_by(record)) if fell]
+    told = record.artifacts["originals"]
+    tensors = load_file(tmp_path / ORIGINALS)
+    places = tensors["places"].tolist()
+    assert told["sha256"] == digest(tmp_path / ORIGINALS)
+    assert (told["samples"], told["classes"]) == (len(places), [])
+    assert len(places) == min(KEPT, len(broken))
+    assert set(places) <= set(broken)
+    assert torch.equal(tensors["x"], points.x[places])
+    assert torch.equal(tensors["said"], 1 - points.y[places])  # of two classes, the other one
+
+
+def test_a_data_set_gives_the_names_of_its_classes(linear, points, tmp_path):
+    whole = Dataset("points", points.take(torch.arange(2)), points.take(torch.arange(2, 4)),
+                    points, ("left", "right"))  # fmt: skip
+    record = run(linear, whole, tmp_path)
+    assert record.artifacts["originals"]["classes"] == ["left", "right"]

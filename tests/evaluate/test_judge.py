@@ -7,6 +7,7 @@ from torch import nn
 from spikeproof.attacks import L2, Linf
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import judge
+from spikeproof.evaluate._judge import taken_for
 from spikeproof.models import MLP, Setting, build
 from spikeproof.spiking import Poisson, drawing_from
 
@@ -99,3 +100,23 @@ def test_noise_is_put_to_the_vote_and_the_vote_repeats():
     first = judge(model, x, x, y, Linf(0.1), batch=1)
     again = judge(model, x.flip(0), x.flip(0), y, Linf(0.1), batch=4)
     assert first.fooled.tolist() == again.fooled.flip(0).tolist()
+
+
+class Says(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def test_a_sample_is_taken_for_the_first_class_beside_its_label():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 0.0], [0.0, 5.0, 4.0]])
+    assert taken_for(Says(), logits, torch.tensor([1, 0, 1])).tolist() == [0, 1, 2]
+
+
+def test_noisy_answers_are_put_to_the_vote_too():
+    setting = Setting(channels=1, size=8, T=4, encoder=Poisson())
+    model = drawing_from(build(MLP((16,)), setting, 0).eval(), torch.Generator().manual_seed(1))
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(6)
+    said = taken_for(model, x, y)
+    assert not (said == y).any()
+    assert taken_for(model, x.flip(0), y.flip(0)).tolist() == said.flip(0).tolist()

@@ -14,24 +14,21 @@ from torch import Tensor, nn
 from spikeproof.attacks import Threat, fingerprint, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._intake import Samples, sealed
-from spikeproof.evaluate._judge import judge
+from spikeproof.evaluate._intake import Manifest, Samples, in_proportion, sealed
+from spikeproof.evaluate._judge import judge, taken_for
 from spikeproof.evaluate._record import Record, StepRecord
 from spikeproof.evaluate._suite import plain
 from spikeproof.records import digest, replace_file
 
 FILE = "adversarials.safetensors"
+ORIGINALS = "originals.safetensors"
+KEPT = 24  # clean inputs, for those who have no data set
 COUNTS = 255  # the largest number of events that a byte holds
 
 
 def write_tensors(path: Path, places: Sequence[int], x_adv: Tensor) -> None:
     """Writes the adversarials of these samples; whole numbers as bytes, all others as float32."""
-    x_adv = x_adv.detach().float().cpu()
-    small = x_adv.clamp(0, COUNTS).to(torch.uint8)
-    if bool((small.float() == x_adv).all()):
-        x_adv = small
-    tensors = {"places": torch.tensor(places, dtype=torch.int64), "x_adv": x_adv.contiguous()}
-    replace_file(path, lambda part: save_file(tensors, part))
+    _write(path, {"places": torch.tensor(places, dtype=torch.int64), "x_adv": _small(x_adv)})
 
 
 def gather(
@@ -56,14 +53,35 @@ def gather(
         (folder / FILE).unlink(missing_ok=True)
         return {}
     write_tensors(folder / FILE, broken, torch.stack([rows[place].float() for place in broken]))
-    return {
-        "adversarials": {
-            "file": FILE,
-            "sha256": digest(folder / FILE),
-            "samples": len(broken),
-            "bytes": (folder / FILE).stat().st_size,
-        }
+    return {"adversarials": _told(folder / FILE, len(broken))}
+
+
+def keep_originals(
+    folder: Path,
+    model: nn.Module,
+    samples: Samples,
+    manifest: Manifest,
+    classes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes what some of the adversarials in ``folder`` were made of, and what they are taken for.
+
+    Classes are kept in proportion. Returns what a record says, with the names of the classes.
+    """
+    places, x_adv = read_tensors(folder / FILE)
+    labels = torch.tensor([manifest.labels[place] for place in places])
+    rows = torch.tensor(in_proportion(labels, min(KEPT, len(places))))
+    chosen = [places[row] for row in rows.tolist()]
+    x, y = samples.batch(torch.tensor([manifest.indices[place] for place in chosen]))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    said = taken_for(model, x_adv[rows].to(device), y.to(device))
+    tensors = {
+        "places": torch.tensor(chosen, dtype=torch.int64),
+        "x": _small(x),
+        "said": said.cpu(),
     }
+    _write(folder / ORIGINALS, tensors)
+    told = _told(folder / ORIGINALS, len(chosen))
+    return {"originals": told | {"classes": list(classes)}}
 
 
 def read_tensors(path: Path) -> tuple[list[int], Tensor]:
@@ -135,3 +153,19 @@ def unchanged(folder: Path, record: Record) -> Path | None:
             "are those of their record, unchanged; restore the file, or evaluate anew"
         )
     return path
+
+
+def _told(path: Path, samples: int) -> dict[str, Any]:
+    size = path.stat().st_size
+    return {"file": path.name, "sha256": digest(path), "samples": samples, "bytes": size}
+
+
+def _small(x: Tensor) -> Tensor:
+    """Returns whole numbers as bytes, all others as float32."""
+    x = x.detach().float().cpu().contiguous()
+    small = x.clamp(0, COUNTS).to(torch.uint8)
+    return small if bool((small.float() == x).all()) else x
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    replace_file(path, lambda part: save_file(tensors, part))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from spikeproof import records
 from spikeproof.attacks import Threat, fingerprint, identity, stochastic, under_attack
 from spikeproof.data import Dataset
 from spikeproof.errors import Refusal
-from spikeproof.evaluate._artifacts import gather, unchanged
+from spikeproof.evaluate._artifacts import gather, keep_originals, unchanged
 from spikeproof.evaluate._blocks import PROMISE, Blocks, claimed, tidy
 from spikeproof.evaluate._checks import made
 from spikeproof.evaluate._doubts import Evidence, doubts, reading
@@ -57,6 +58,7 @@ class Conditions:
 
 
 Checks = Sequence[Callable[[Evidence], Iterable[Check]]]
+Gathered = Callable[[Iterable[Path], Path, Record], Record]  # with its artifacts
 
 
 def evaluate(  # noqa: PLR0913  each is one thing that an evaluation is of
@@ -81,6 +83,7 @@ def evaluate(  # noqa: PLR0913  each is one thing that an evaluation is of
     """
     conditions = conditions or Conditions()
     samples = data.test if isinstance(data, Dataset) else data
+    names = data.classes if isinstance(data, Dataset) else ()
     manifest = survey(data, conditions.limit, threat)
     part, parts = conditions.shard
     places = tuple(range(part - 1, len(manifest.indices), parts))
@@ -111,9 +114,11 @@ def evaluate(  # noqa: PLR0913  each is one thing that an evaluation is of
         def doubted(record: Record) -> Record:
             return _doubted(Evidence(job, classes, record, control, tier), checks)
 
-        record = _recorded(job, _folder(out, conditions.shard), conditions, control, doubted, watch)
-    if out:
-        _merge_shards(out, parts)
+        gathered = partial(_gathered, job, names)
+        folder = _folder(out, conditions.shard)
+        record = _recorded(job, folder, conditions, control, doubted, gathered, watch)
+        if out:
+            _merge_shards(out, parts, gathered)
     return record
 
 
@@ -123,6 +128,7 @@ def _recorded(
     conditions: Conditions,
     control: nn.Module | None,
     doubted: Callable[[Record], Record],
+    gathered: Gathered,
     watch: Callable[[Progress], None] | None,
 ) -> Record:
     """Returns the record of this part; a folder that holds it already is believed."""
@@ -158,11 +164,21 @@ def _recorded(
         )
         record = replace(record, times=_times(began, seconds, conditions.batch))
         if folder and blocks.adversarials:
-            record = replace(record, artifacts=gather(blocks.files, folder, job.places, steps))
+            record = gathered(blocks.files, folder, record)
         if folder:
             write_record(folder / RECORD, record)
             tidy(folder)
     return record
+
+
+def _gathered(
+    job: Job, names: Sequence[str], files: Iterable[Path], folder: Path, record: Record
+) -> Record:
+    """Returns the record with what is written beside it: what fell, and what some of it was."""
+    kept = gather(files, folder, record.places, record.steps)
+    if kept:
+        kept |= keep_originals(folder, job.model, job.samples, job.manifest, names)
+    return replace(record, artifacts=kept)
 
 
 def _doubted(evidence: Evidence, checks: Checks | None) -> Record:
@@ -180,7 +196,7 @@ def _folder(out: Path | None, shard: tuple[int, int]) -> Path | None:
     return out / f"shard-{shard[0]}-of-{shard[1]}" if out and shard[1] > 1 else out
 
 
-def _merge_shards(out: Path, parts: int) -> None:
+def _merge_shards(out: Path, parts: int, gathered: Gathered) -> None:
     paths = [out / f"shard-{part}-of-{parts}" / RECORD for part in range(1, parts + 1)]
     if parts > 1 and all(path.exists() for path in paths):
         records = [read_record(path) for path in paths]
@@ -188,8 +204,7 @@ def _merge_shards(out: Path, parts: int) -> None:
         if any("adversarials" in record.artifacts for record in records):
             pairs = zip(paths, records, strict=True)
             files = [unchanged(path.parent, record) for path, record in pairs]
-            kept = gather([file for file in files if file], out, whole.places, whole.steps)
-            whole = replace(whole, artifacts=kept)
+            whole = gathered([file for file in files if file], out, whole)
         write_record(out / RECORD, whole)
 
 

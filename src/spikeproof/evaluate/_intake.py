@@ -57,7 +57,7 @@ def survey(data: Samples | Dataset, limit: int, threat: Threat) -> Manifest:
             f"{limit} samples were asked of {len(samples)}; ask for 1..{len(samples)}, or for all "
             "with 0"
         )
-    indices = _proportional(samples, limit) if limit else range(len(samples))
+    indices = in_proportion(_labels(samples), limit) if limit else range(len(samples))
     labels, shape, seals = _read(samples, tuple(indices), threat)
     both = None
     if isinstance(data, Dataset):
@@ -168,10 +168,13 @@ def _check_batch(x: Tensor, y: Tensor, threat: Threat) -> None:
         )
 
 
-def _proportional(samples: Samples, limit: int) -> list[int]:
-    """The first samples of each class, each class in proportion, in their old order."""
-    places = torch.arange(len(samples))
-    y = torch.cat([samples.batch(part)[1] for part in places.split(CHUNK)])
+def _labels(samples: Samples) -> Tensor:
+    return torch.cat([samples.batch(part)[1] for part in torch.arange(len(samples)).split(CHUNK)])
+
+
+def in_proportion(y: Tensor, limit: int) -> list[int]:
+    """Returns the first places of each label, each label in proportion, in their old order."""
+    places = torch.arange(len(y))
     _, label, counts = y.unique(return_inverse=True, return_counts=True)
     order = label.argsort(stable=True)
     start = counts.cumsum(0) - counts

@@ -46,19 +46,32 @@ def judge(
     if not len(x):
         return Verdict(*(torch.zeros_like(y, dtype=torch.bool) for _ in range(3)))
     x_adv, x = x_adv.detach().float(), x.float()
-    votes = VOTES if stochastic(model) else 1
-    victim = Victim(model)
-    wrong = torch.zeros_like(y)
-    for vote in range(votes):
-        victim.redraw(derive(vote, "judge"))  # the same noise for every sample and every attack
-        logits = torch.cat([_logits(victim, part, batch) for part in x_adv.split(batch)])
-        wrong += ~correct(logits, y)
+    answers = list(_answers(model, x_adv, batch))
+    wrong = sum((~correct(logits, y) for logits in answers), torch.zeros_like(y))
     return Verdict(
         admissible=threat.admits(x_adv, x),
         finite=x_adv.flatten(1).isfinite().all(1),
         # NaN pixels give finite logits in a spiking net; they are no success, whatever it answers
-        fooled=2 * wrong > votes,
+        fooled=2 * wrong > len(answers),
     )
+
+
+def taken_for(model: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
+    """Returns the class that stands first beside the label, in most draws, (B,)."""
+    answers = list(_answers(model, x_adv.detach().float(), 1))
+    votes = torch.zeros_like(answers[0])
+    for logits in answers:
+        other = logits.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
+        votes.scatter_add_(1, other, torch.ones_like(other, dtype=votes.dtype))
+    return votes.argmax(1)
+
+
+def _answers(model: nn.Module, x: Tensor, batch: int) -> Iterator[Tensor]:
+    """Yields the logits of a fresh fp32 pass, or of several where the model draws noise."""
+    victim = Victim(model)
+    for vote in range(VOTES if stochastic(model) else 1):
+        victim.redraw(derive(vote, "judge"))  # the same noise for every sample and every attack
+        yield torch.cat([_logits(victim, part, batch) for part in x.split(batch)])
 
 
 def _logits(victim: Victim, x: Tensor, batch: int) -> Tensor:
