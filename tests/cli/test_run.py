@@ -41,6 +41,9 @@ def test_a_packed_network_is_run_and_counted(packed, run):
     assert record["weights"] == {"kept": graph.kept, "of": graph.size}
     whole = (folder / "net.spkp").read_bytes()
     assert record["file_sha256"] == hashlib.sha256(whole).hexdigest()
+    assert sum(layer["kept"] for layer in record["layers"]) == graph.kept
+    assert [layer["name"] for layer in record["layers"]] == list(record["by_events"])
+    assert 4 * graph.kept < sum(layer["bytes"] for layer in record["layers"]) < record["bytes"]
     assert record["operations"]["analog"] > 0
     assert record["spikes"] > 0
     # The embedded set comes through the readers of torch, in another scale of the same values.

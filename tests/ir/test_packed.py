@@ -22,6 +22,7 @@ from spikeproof.ir import (
     Neurons,
     Pool,
     Weights,
+    node_bytes,
     pack,
     unpack,
 )
@@ -275,3 +276,23 @@ def test_another_version_is_told(packed, tmp_path):
     (tmp_path / "new.spkp").write_bytes(data)
     with pytest.raises(Refusal, match="version 9"):
         unpack(tmp_path / "new.spkp")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_bytes_of_nodes_and_the_header_are_the_file(graph, tmp_path, precision):
+    path = tmp_path / "net.spkp"
+    storage = pack(path, graph, precision)
+    sizes = node_bytes(path)
+    assert len(sizes) == len(graph.nodes)
+    assert sum(sizes) + storage.header == path.stat().st_size
+    kept = {"fp32": 4, "fp16": 2, "int8": 1}[precision]
+    for node, size in zip(graph.nodes, sizes, strict=True):
+        if isinstance(node, Conv | Linear):
+            own = len(node.bias) * 4 + kept * node.weights.kept
+            assert own <= size < own + 4 * len(node.bias) + node.weights.size
+        else:
+            arrays = [v for f in fields(node) if isinstance(v := getattr(node, f.name), np.ndarray)]
+            assert size == 4 * sum(array.size for array in arrays)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Refusal, match="export it again"):
+        node_bytes(path)

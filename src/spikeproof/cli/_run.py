@@ -18,7 +18,7 @@ from rich.console import Console
 from spikeproof.cli._terminal import terminal
 from spikeproof.energy import metrics, operations
 from spikeproof.errors import Refusal
-from spikeproof.ir import Graph, unpack
+from spikeproof.ir import Graph, node_bytes, unpack
 from spikeproof.records import digest
 from spikeproof.runtime import (
     ROUNDING,
@@ -122,7 +122,7 @@ def samples_of(job: Job, graph: Graph) -> Samples:
 def _record(job: Job, graph: Graph, activity: Activity, accuracy: float) -> dict[str, Any]:
     counted = operations(graph, activity.events, activity.samples)
     spikes = sum(activity.spikes.values()) / activity.samples
-    size = job.file.stat().st_size
+    size, each = job.file.stat().st_size, node_bytes(job.file)
     return {
         "file": job.file.name,
         "file_sha256": digest(job.file),
@@ -131,6 +131,10 @@ def _record(job: Job, graph: Graph, activity: Activity, accuracy: float) -> dict
         "accuracy": accuracy,
         "bytes": size,
         "weights": {"kept": graph.kept, "of": graph.size},
+        "layers": [
+            {"name": layer.name, "kept": layer.kept, "weights": layer.weights, "bytes": each[place]}
+            for layer, place in zip(counted.layers, graph.weighted, strict=True)
+        ],
         "spikes": spikes,
         "operations": {
             "synaptic": counted.synaptic,

@@ -29,7 +29,7 @@ class _Seen:
 
 
 def live_operations(model: Any, x: Any) -> Operations:
-    """Returns the operations of a batch, as means over its samples.
+    """Returns the operations of a batch, as means over its samples, in the order of calls.
 
     Weights that are exactly zero count as absent. What the sensor's values reach before any
     neuron is analog.
@@ -46,6 +46,7 @@ def live_operations(model: Any, x: Any) -> Operations:
     seen: dict[str, _Seen] = {}
     updates = [0.0, 0.0]
     fired: list[bool] = []
+    called: dict[int, int] = {}  # in the order in which they run
 
     def neurons(layer: Any, _: Any, spikes: Any) -> None:
         fired.append(True)
@@ -59,20 +60,22 @@ def live_operations(model: Any, x: Any) -> Operations:
                 hooks.callback(module.register_forward_hook(neurons).remove)
         for name, module in layers.items():
             seen[name] = _Seen()
-            watch = _watch(seen[name], fired, analog=analog)
+            watch = _watch(seen[name], fired, called, analog=analog)
             hooks.callback(module.register_forward_pre_hook(watch).remove)
         for part in x.split(AT_ONCE):
             fired.clear()
             model(part)
-    rows = (_row(name, layers[name], part, len(x)) for name, part in seen.items())
+    order = sorted(seen, key=lambda name: called.get(id(layers[name]), len(called)))
+    rows = (_row(name, layers[name], seen[name], len(x)) for name in order)
     return Operations(tuple(rows), updates[0] / len(x), updates[1] / len(x))
 
 
-def _watch(seen: _Seen, fired: list[bool], *, analog: bool) -> Any:
+def _watch(seen: _Seen, fired: list[bool], called: dict[int, int], *, analog: bool) -> Any:
     def hook(layer: Any, inputs: tuple[Any]) -> None:
         import torch
 
         (x,) = inputs
+        called.setdefault(id(layer), len(called))
         there = (x != 0).double()
         ones = torch.ones_like(layer.weight, dtype=torch.float64)
         dense = _fan_out(layer, x, ones)

@@ -16,7 +16,7 @@ from spikeproof.ir._nodes import (
     Pool,
     Weights,
 )
-from spikeproof.ir._packed import SUFFIX, Storage, pack, unpack
+from spikeproof.ir._packed import SUFFIX, Storage, node_bytes, pack, unpack
 from spikeproof.ir._shapes import map_shapes
 from spikeproof.ir._to_nir import write_nir
 from spikeproof.ir._to_onnx import write_onnx
@@ -37,6 +37,7 @@ __all__ = [
     "Storage",
     "Weights",
     "map_shapes",
+    "node_bytes",
     "pack",
     "read_nir",
     "unpack",

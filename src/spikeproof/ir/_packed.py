@@ -10,9 +10,11 @@ import json
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO, TypeVar, get_args
 
 import numpy as np
 
@@ -30,6 +32,7 @@ MOST_FILE = 1 << 33
 HALF = 65520.0  # what fp16 rounds to infinity
 TYPES: dict[str, str] = {"fp32": "<f4", "fp16": "<f2", "int8": "|i1"}
 SUFFIX = ".spkp"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,22 @@ def dense_parameters(graph: Graph) -> int:
 
 def unpack(path: Path) -> Graph:
     """Returns the network of a packed file; whatever is wrong with it costs one sentence."""
+    return _opened(path, _graph)
+
+
+def node_bytes(path: Path) -> tuple[int, ...]:
+    """Returns what the arrays of every node take in a packed file; all else is its header."""
+    return _opened(path, lambda header, blocks: blocks.taken(header["nodes"]))
+
+
+def _opened(path: Path, read: Callable[[dict[str, Any], _Blocks], T]) -> T:
     if not path.is_file():
         raise Refusal(f"{path} is no file; a packed network is one; export a model to it")
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
             header = _header(file, size)
-            return _graph(header, _Blocks(file, header["blocks"], TYPES[header["values"]]))
+            return read(header, _Blocks(file, header["blocks"], TYPES[header["values"]]))
     except (Refusal, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         known = isinstance(error, Refusal)
         what = str(error).split("; ")[0] if known else "its header is not as it was written"
@@ -215,6 +227,11 @@ class _Blocks:
         positions = decode(k, unary, low, kept, size)
         return Weights(shape, positions, _restored(values, factors, positions, shape))
 
+    def taken(self, rows: list[dict[str, Any]]) -> tuple[int, ...]:
+        """Returns the bytes of the blocks of every node."""
+        lengths = iter([length for length, _ in self.table])
+        return tuple(sum(islice(lengths, _arrays(row))) for row in rows)
+
     @staticmethod
     def _numbers(block: bytes, dtype: str, count: int) -> np.ndarray:
         if len(block) != count * np.dtype(dtype).itemsize:
@@ -238,6 +255,14 @@ def _node(row: dict[str, Any], blocks: _Blocks) -> Node:
     known = {field.name: str(field.type) for field in fields(cls)}
     _keys(row, {"kind", *known})
     return cls(**{name: _value(row[name], hint, blocks) for name, hint in known.items()})
+
+
+def _arrays(row: dict[str, Any]) -> int:
+    """Returns how many blocks a node has: four for weights, one for an array."""
+    hints = {field.name: str(field.type) for field in fields(NODES[row["kind"]])}
+    weights = sum(hint == "Weights" for hint in hints.values())
+    arrays = [name for name, hint in hints.items() if "ndarray" in hint and row[name] is not None]
+    return 4 * weights + len(arrays)
 
 
 def _value(value: Any, hint: str, blocks: _Blocks) -> Any:
