@@ -65,7 +65,7 @@ def test_a_demo_that_was_stopped_goes_on_and_tells_the_same_again(
         assert word in first
     assert shape(first.replace(str(out), "runs/demo")) == shape(block_of_the_readme())
     page = (out / "report.html").read_text()
-    for word in ("Of 3 evaluations", "Sample by sample", "Operations and energy", "Packed"):
+    for word in ("Of 3 evaluations", "Sample by sample", "Layer by layer", "Packed"):
         assert word in page
     assert "size of the packed file" in page
     with monkeypatch.context() as patch:  # nothing is computed again

@@ -170,6 +170,23 @@ def standing(values: dict) -> tuple[float, tuple[float, float]]:
     return clean.mean(), wilson(int(clean.sum()), count)
 
 
+def certificate(values: dict, certified, *, threat=LINF, method="ibp", **more) -> dict:
+    """A certificate of the network and samples of an evaluation: which of them are proved."""
+    count = len(certified)
+    row = {"u4": numbers(range(count))}
+    votes = method in ("smoothing", "rate_coding")
+    numbers_of = [0.5 if sure else -0.5 for sure in certified]
+    return {
+        "schema": 1, "kind": "certificate", "model": values["model"], "threat": threat,
+        "data": {**values["data"], "indices": row, "labels": row},
+        "method": {"kind": method}, "seed": 0,
+        "clean": {"bits": values["clean"], "count": count},
+        "certified": {"bits": bits(certified), "count": count},
+        "margin": [] if votes else numbers_of, "radius": numbers_of if votes else [],
+        "checks": [], "environment": {}, "times": {},
+    } | more  # fmt: skip
+
+
 def raster(sample: int, layer: str, parted: float, neurons: int = 20, steps: int = 4) -> dict:
     """What a layer did on a sample, clean and attacked, at random."""
     generator = np.random.default_rng(sample)

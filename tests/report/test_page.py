@@ -44,6 +44,7 @@ def whole(folder: Path, **values) -> Path:
     records.write(folder, {"kind": "training", "recipe": {"seed": 0}, "result": {}})
     records.write(folder / "evaluation", made, x_adv, places)
     records.write(folder / "diagnosis", records.diagnosis())
+    records.write(folder / "certificate", records.certificate(made, [False] * 60))
     return folder
 
 
@@ -70,6 +71,9 @@ def pages(tmp_path_factory):
     hostile["steps"][1]["attack"] = ODD
     hostile["suite"] = ODD
     records.write(root / "hostile", hostile)
+    checks = [{"id": "sandwich", "verdict": "fail", "detail": ODD}]
+    proof = records.certificate(hostile, [False] * 30, method=ODD, checks=checks)
+    records.write(root / "hostile" / "certificate", proof)
     diagnosis = records.diagnosis()
     text = json.dumps(diagnosis).replace("layers.10", "LAYER").replace("own gradient", "RULE")
     odd = json.dumps(ODD)[1:-1]
@@ -174,7 +178,8 @@ def test_sections_stand_in_the_order_of_questions(pages, tmp_path):
         "The same network through each gradient", "One attack, one thing changed",
         "The trail of sparsity", "What breaks it", "Spikes, clean against attacked",
         "Vulnerability against its bounds", "The landscape around a sample",
-        "Before and behind the encoder", "Layers", "What the diagnosis left out", "Provenance",
+        "Before and behind the encoder", "Layers", "What the diagnosis left out",
+        "Certificates beside attacks", "Provenance",
     ]  # fmt: skip
 
 
@@ -200,7 +205,7 @@ def test_a_diagnosis_alone_makes_a_page_and_training_alone_none(tmp_path):
     assert page.verdict == "d was diagnosed and not evaluated."
     assert "The trail of sparsity" in [s.title for s in page.sections]
     records.write(tmp_path / "t", {"kind": "training"})
-    with pytest.raises(Refusal, match="neither evaluation nor diagnosis"):
+    with pytest.raises(Refusal, match="neither evaluation, diagnosis nor certificate"):
         make_page(read_runs([tmp_path / "t"]))
 
 
@@ -221,7 +226,11 @@ def places_of(values, path=()):
             yield from places_of(inner, (*path, key))
 
 
-@pytest.mark.parametrize("make", [lambda: records.evaluation(12), records.diagnosis])
+def proof():
+    return records.certificate(records.evaluation(12), [False] * 12)
+
+
+@pytest.mark.parametrize("make", [lambda: records.evaluation(12), records.diagnosis, proof])
 def test_whatever_stands_in_a_record_makes_a_page_or_one_sentence(make, tmp_path):
     generator = np.random.default_rng(0)
     odd = [None, "", ODD, -1, 1e300, float("nan"), True, [], {}, [[]], {"kind": {}}, "AA=="]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import hashlib
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from spikeproof.records import read_json
 from spikeproof.report._pictures import (
@@ -149,3 +152,33 @@ def test_events_are_coloured_by_what_became_of_them(tmp_path):
     assert tuple(third[3, 3]) == ADDED
     coloured = [int((p != 255).any(-1).sum()) for p in (first, second, third)]
     assert coloured == [2, 1, 1]
+
+
+def test_clean_inputs_and_answers_lie_beside_the_record(images):
+    found, x, x_adv = images
+    places = records.broken_places(found.values)
+    kept = places[1::2]
+    said = np.asarray([(place + 1) % 10 for place in kept])
+    file = found.path.parent / "originals.safetensors"
+    save_file({"places": np.asarray(kept), "x": x[kept], "said": said}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    told = {"file": file.name, "sha256": digest, "classes": list("abcdefghij")}
+    values = {**found.values, "artifacts": {**found.values["artifacts"], "originals": told}}
+    whole = dataclasses.replace(found, values=values)
+
+    def look(*_):
+        pytest.fail("nothing needs to be looked up")
+
+    (gallery,) = picture_section(whole, "k", look).blocks
+    assert gallery.examples
+    for example in gallery.examples:
+        place = int(example.text.split(",")[0].removeprefix("sample "))
+        assert place in kept
+        assert example.title == f"{'abcdefghij'[place % 10]} → {'abcdefghij'[(place + 1) % 10]}"
+        clean, perturbed, _ = (opened(p.uri).astype(float) for p in example.pictures)
+        assert np.abs(clean - 255 * x[place, 0]).max() <= 0.5
+        assert np.abs(perturbed - 255 * x_adv[place, 0]).max() <= 0.5
+    file.write_bytes(file.read_bytes() + b" ")
+    note, gallery = picture_section(whole, "k").blocks
+    assert "not beside this record" in note.text
+    assert all(len(example.pictures) == 1 for example in gallery.examples)

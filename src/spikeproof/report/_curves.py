@@ -56,7 +56,7 @@ def budget_curve(found: Evaluation) -> list[Point]:
             points.append(_at(size, found, step))
     if not points:
         return []
-    among = _first(found, max(known[id].limit for _, id in named if id in known))
+    among = first(found, max(known[id].limit for _, id in named if id in known))
     right = sum(found.clean[i] for i in among)
     return [_point(0.0, right, len(among)), *points]
 
@@ -66,7 +66,7 @@ def _curve_steps(found: Evaluation) -> list[tuple[float, str]]:
     named = found.roles.get("eps") or [
         (size, s.id)
         for s in found.steps
-        if not s.counts and _alike(s.threat, found.threat) and (size := size_of(s.threat))
+        if not s.counts and same_norm(s.threat, found.threat) and (size := size_of(s.threat))
     ]
     return [(float(size), str(id)) for size, id in named]
 
@@ -119,7 +119,7 @@ def budget_figure(found: Evaluation, key: str) -> Figure | None:
         "Accuracy against the budget",
         "lines",
         {
-            "x": {"label": f"budget, {_unit(found)}", "scale": "sqrt", "at": at},
+            "x": {"label": f"budget, {unit(found)}", "scale": "sqrt", "at": at},
             "series": [{"name": name, "tone": "attack", "points": [p[:4] for p in curve]}],
             "marks": marks,
         },
@@ -218,12 +218,12 @@ def _marks(found: Evaluation, at: float) -> list[dict[str, Any]]:
     return marks
 
 
-def _first(found: Evaluation, limit: int) -> list[int]:
+def first(found: Evaluation, limit: int) -> list[int]:
     return [i for i, place in enumerate(found.places) if not limit or place < limit]
 
 
 def _at(size: float, found: Evaluation, step: Step) -> Point:
-    among = _first(found, step.limit)
+    among = first(found, step.limit)
     left = sum(found.clean[i] and not step.success[i] for i in among)
     return _point(size, left, len(among))
 
@@ -232,7 +232,7 @@ def _point(size: float, left: int, among: int) -> Point:
     return (size, left / among, *wilson(left, among), among)
 
 
-def _alike(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
+def same_norm(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
     return one is not None and all(one.get(k) == other.get(k) for k in LIKE)
 
 
@@ -240,5 +240,5 @@ def _ids(found: Evaluation, role: str) -> Sequence[str]:
     return found.roles.get(role) or []
 
 
-def _unit(found: Evaluation) -> str:
+def unit(found: Evaluation) -> str:
     return threat_words(found.threat).partition(" ")[0]

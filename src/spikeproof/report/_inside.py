@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spikeproof.report._blocks import BLANK, Cell, Figure, Section, Table, present
+from spikeproof.report._energy import Neurons
 from spikeproof.report._rasters import raster_section
 from spikeproof.report._words import counted, number, number_cell, percent, share_cell
 
@@ -17,8 +18,10 @@ PLANES = 4
 WORDS = {"width": "width of the surrogate", "steps": "iterations", "budget": "budget"}
 
 
-def inside_sections(diagnosis: Mapping[str, Any], key: str) -> Iterator[Section]:
-    """Yields what a diagnosis has; a part that it lacks is left out."""
+def inside_sections(
+    diagnosis: Mapping[str, Any], key: str, *, layers: bool = True
+) -> Iterator[Section]:
+    """Yields what a diagnosis has; a part that it lacks is left out, and ``layers`` on demand."""
     told = _briefly(diagnosis.get("summary") or {}, diagnosis)
     sections = (
         _masking(told, f"{key}-widths"),
@@ -27,7 +30,7 @@ def inside_sections(diagnosis: Mapping[str, Any], key: str) -> Iterator[Section]
         _vulnerability(told, f"{key}-vulnerability"),
         _landscape(diagnosis, told, f"{key}-landscape"),
         _places(told, f"{key}-places"),
-        _layers(diagnosis, told, f"{key}-layers"),
+        _layers(diagnosis, told, f"{key}-layers") if layers else None,
         _notes(diagnosis, f"{key}-notes"),
     )
     yield from (section for section in sections if section is not None)
@@ -240,7 +243,7 @@ def _plane(plane: Mapping[str, Any], id: str) -> Figure:
 def _layers(diagnosis: Mapping[str, Any], told: Mapping[str, Any], key: str) -> Section | None:
     """Returns the layers of neurons in their order, with their rates, clean and attacked."""
     rates = {inputs: part["rate"] for inputs, part in told["seen"].items()}
-    layers = {str(f["name"]): f for s in diagnosis.get("seen") or () for f in s.get("firing") or ()}
+    layers = firing(diagnosis)
     if not layers or not rates:
         return None
     rows = []
@@ -251,6 +254,33 @@ def _layers(diagnosis: Mapping[str, Any], told: Mapping[str, Any], key: str) -> 
     said = (f"Fires, {inputs}" for inputs in rates)
     table = Table("Spikes per neuron and step", ("Layer", "Neurons", "Steps", *said), tuple(rows))
     return Section(key, "Layers", (table,), "How often the neurons of each layer fire.")
+
+
+def fed(diagnosis: Mapping[str, Any]) -> dict[str, Neurons]:
+    """Returns the neurons that every layer with weights feeds: the next ones on the trail."""
+    told = diagnosis.get("summary") or {}
+    seen = dict(sorted((told.get("seen") or {}).items(), reverse=True))  # clean first
+    found = {}
+    for layer in firing(diagnosis).values():
+        name = str(layer["name"])
+        rates = {str(k): part["rate"][name] for k, part in seen.items() if name in part["rate"]}
+        found[name] = Neurons(name, int(layer["neurons"]), int(layer["T"]), rates)
+    trails = [trail for part in seen.values() for trail in part["trails"].values()]
+    fed: dict[str, Neurons] = {}
+    waiting: list[str] = []
+    for operation in trails[0] if trails else ():
+        name = str(operation["name"])
+        if name in found:
+            fed |= dict.fromkeys(waiting, found[name])
+            waiting = []
+        else:
+            waiting.append(name)
+    return fed
+
+
+def firing(diagnosis: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns the layers of neurons of a diagnosis by their names."""
+    return {str(f["name"]): f for s in diagnosis.get("seen") or () for f in s.get("firing") or ()}
 
 
 def _places(told: Mapping[str, Any], key: str) -> Section | None:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,36 +51,58 @@ Look = Callable[[Evaluation, Sequence[int], Array], Originals | None]
 
 
 def picture_section(found: Evaluation, key: str, look: Look | None = None) -> Section | None:
-    """Returns adversarials of an evaluation; ``look`` finds the inputs they were made of."""
-    kept = (found.values.get("artifacts") or {}).get("adversarials")
-    if not kept:
+    """Returns adversarials of an evaluation, beside the inputs that they were made of.
+
+    These lie beside the record; where they do not, ``look`` finds them.
+    """
+    kept = found.values.get("artifacts") or {}
+    if not kept.get("adversarials"):
         return None
     title, lead = "What breaks it", (
         "Samples that were right and fell, each as the first attack that broke it left it."
     )  # fmt: skip
-    read = _read(found, kept)
+    read = _read(found, kept["adversarials"], "x_adv")
     if isinstance(read, str):
         return Section(f"{key}-pictures", title, (Note(read),), lead)
-    places, x_adv = read
-    events = x_adv.ndim == 5
-    chosen = _spread(places, found, FRAMES if events else SHOWN)
-    rows = [places.index(place) for place in chosen]
+    x_adv = dict(zip(*read[:2], strict=True))
+    own = _beside(found, kept.get("originals"))
+    events = read[1].ndim == 5
+    among = [place for place in x_adv if place in own] or list(x_adv)
+    chosen = _spread(among, found, FRAMES if events else SHOWN)
     indices, labels = (_numbers(found, name) for name in ("indices", "labels"))
-    originals = look(found, [indices[p] for p in chosen], x_adv[rows]) if look else None
-    right = tuple(labels[place] for place in chosen)
-    if originals and (originals.labels != right or originals.x.shape != x_adv[rows].shape):
+    right, shown = tuple(labels[place] for place in chosen), np.stack([x_adv[p] for p in chosen])
+    originals = _joined(own, chosen, right, kept) if own else None
+    if originals is None and look:
+        originals = look(found, [indices[p] for p in chosen], shown)
+    if originals and (originals.labels != right or originals.x.shape != shown.shape):
         originals = None  # another set of the same name
     examples = tuple(
-        _example(found, place, right[n], x_adv[row], originals, n)
-        for n, (place, row) in enumerate(zip(chosen, rows, strict=True))
+        _example(found, place, right[n], shown[n], originals, n) for n, place in enumerate(chosen)
     )
     missing = () if originals else (Note(
         "The clean inputs are not beside this record, so only the adversarials are shown; where "
         "the data set is found, clean inputs and differences are, too."
     ),)  # fmt: skip
     legend = tuple((f"rgb{c}", name) for name, c in LEGEND) if events and originals else ()
-    count = f" {len(chosen)} of {len(places)} are shown."
+    count = f" {len(chosen)} of {len(x_adv)} are shown."
     return Section(f"{key}-pictures", title, (*missing, Gallery(examples, legend)), lead + count)
+
+
+def _beside(found: Evaluation, kept: Any) -> dict[int, tuple[Array, int]]:
+    """Returns clean inputs and answers that lie beside a record, if they do, by sample."""
+    read = _read(found, kept, "x") if kept else ""
+    if isinstance(read, str):
+        return {}
+    places, x, said = read
+    return dict(zip(places, zip(x, said.tolist(), strict=True), strict=True))
+
+
+def _joined(
+    own: Mapping[int, tuple[Array, int]], chosen: Sequence[int], labels: tuple[int, ...], kept: Any
+) -> Originals:
+    x, said = zip(*(own[place] for place in chosen), strict=True)
+    names = tuple(str(name) for name in kept["originals"].get("classes") or ())
+    return Originals(np.stack(x), labels, said, names)
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -101,8 +123,8 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return start + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-def _read(found: Evaluation, kept: Any) -> tuple[list[int], Array] | str:
-    """Returns the adversarials beside a record, or why there are none."""
+def _read(found: Evaluation, kept: Any, name: str) -> tuple[list[int], Array, Array] | str:
+    """Returns the inputs of this name beside a record with their answers, or why there are none."""
     path = found.path.parent / str(kept.get("file", ""))
     if not path.is_file():
         return "The adversarials are not beside this record."
@@ -112,12 +134,13 @@ def _read(found: Evaluation, kept: Any) -> tuple[list[int], Array] | str:
     try:
         tensors = load_file(path)
         places = tensors["places"].tolist()
-        x_adv = tensors["x_adv"].astype(np.float32)
+        x = tensors[name].astype(np.float32)
+        said = tensors.get("said", np.zeros(len(x), np.int64))
     except (KeyError, SafetensorError) as error:
         return f"The file of adversarials cannot be read ({type(error).__name__})."
-    if x_adv.ndim not in (4, 5) or x_adv.shape[-3] not in (1, 2, 3):
-        return f"Inputs of shape {list(x_adv.shape[1:])} are no images."
-    return places, x_adv
+    if x.ndim not in (4, 5) or x.shape[-3] not in (1, 2, 3):
+        return f"Inputs of shape {list(x.shape[1:])} are no images."
+    return places, x, said
 
 
 def _numbers(found: Evaluation, name: str) -> list[int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from spikeproof.report._blocks import Cell, Figure, Note, Section, Table
+from spikeproof.report._read import plain_row
 from spikeproof.report._words import number_cell, share_cell
 
 # clean and attacked bit of a spike to what the script draws
@@ -64,18 +64,9 @@ def _figure(layers: Sequence[Mapping[str, Any]], id: str) -> Figure:
 
 def _rows(raster: Mapping[str, Any]) -> list[str]:
     """Returns a text for each neuron with a mark for each step."""
-    shape = len(_plain(raster["neurons"])), int(raster["steps"])
-    clean, attacked = (np.reshape(_plain(raster[name]), shape) for name in ("clean", "attacked"))
+    shape = len(plain_row(raster["neurons"])), int(raster["steps"])
+    clean, attacked = (np.reshape(plain_row(raster[name]), shape) for name in ("clean", "attacked"))
     return [
         "".join(MARKS[int(a), int(b)] for a, b in zip(one, other, strict=True))
         for one, other in zip(clean, attacked, strict=True)
     ]
-
-
-def _plain(value: Any) -> list[int]:
-    if not isinstance(value, Mapping):
-        return [int(item) for item in value]
-    if "u4" in value:
-        return np.frombuffer(base64.b64decode(value["u4"]), "<u4").tolist()
-    packed = np.frombuffer(base64.b64decode(value["bits"]), np.uint8)
-    return np.unpackbits(packed, count=int(value["count"])).tolist()

@@ -21,7 +21,7 @@ from spikeproof.statistics import wilson
 RECORD = "record.json"
 ENERGY = "energy.json"  # what `spikeproof energy RUN --json` prints, kept in the run folder
 PACKED = "packed.json"  # the same of `spikeproof run FILE --json`
-KINDS = ("training", "evaluation", "diagnosis")
+KINDS = ("training", "evaluation", "diagnosis", "certificate")
 DEPTH = 3  # folders below a run that are searched for records
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, binascii.Error)
 
@@ -109,6 +109,11 @@ class Evaluation:
         return str(self.values["finding"]["status"])
 
     @property
+    def weights(self) -> str:
+        """The SHA-256 of the network."""
+        return str((self.values.get("model") or {}).get("weights_sha256", ""))
+
+    @property
     def threat(self) -> Mapping[str, Any]:
         """What may change, and by how much."""
         return self.values["threat"]
@@ -129,6 +134,52 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """The record of a certification; bits have one entry per sample of its data."""
+
+    path: Path
+    values: Mapping[str, Any]
+    clean: Bits
+    certified: Bits
+
+    @property
+    def share(self) -> float:
+        """The share that is right and proved to stay so."""
+        return sum(self.certified) / len(self.certified)
+
+    @property
+    def method(self) -> str:
+        """How it was proved."""
+        return str(self.values["method"]["kind"])
+
+    @property
+    def votes(self) -> bool:
+        """Whether a vote over noise is certified, which is another classifier than the network."""
+        return bool(self.values["radius"])
+
+    @property
+    def threat(self) -> Mapping[str, Any]:
+        """What may change, and by how much."""
+        return self.values["threat"]
+
+    @property
+    def weights(self) -> str:
+        """The SHA-256 of the network."""
+        return str(self.values["model"]["weights_sha256"])
+
+    @property
+    def samples(self) -> tuple[str, str]:
+        """The SHA-256 of inputs and labels."""
+        data = self.values["data"]
+        return str(data["tensor_sha256"]), str(data["label_sha256"])
+
+    @property
+    def checks(self) -> Sequence[Mapping[str, Any]]:
+        """What was compared with an evaluation when it was made."""
+        return self.values["checks"]
+
+
+@dataclass(frozen=True)
 class Run:
     """A network: how it was trained, how it was attacked, what was measured of it."""
 
@@ -137,6 +188,7 @@ class Run:
     training: Mapping[str, Any] | None = None
     evaluations: tuple[Evaluation, ...] = ()
     diagnoses: tuple[Mapping[str, Any], ...] = ()
+    certificates: tuple[Certificate, ...] = ()
     energy: Mapping[str, Any] | None = None
     packed: Mapping[str, Any] | None = None
 
@@ -161,11 +213,7 @@ def records_in(folder: Path) -> Iterator[Path]:
 
 def read_evaluation(path: Path, values: Mapping[str, Any], name: str) -> Evaluation:
     """Returns an evaluation of its JSON; a damaged one is refused."""
-    if values.get("schema") != SCHEMA:
-        raise Refusal(
-            f"{path} has schema {values.get('schema')!r}; this version reads schema {SCHEMA}; read "
-            "it with the version that wrote it, or evaluate again"
-        )
+    _check_schema(path, values)
     try:
         places = tuple(_numbers(values["places"], "<u4"))
         clean = _bits(values["clean"], len(places))
@@ -174,7 +222,7 @@ def read_evaluation(path: Path, values: Mapping[str, Any], name: str) -> Evaluat
             _read_step(step, len(places), told.get(step["id"], {})) for step in values["steps"]
         )
         found = Evaluation(name, path, values, places, clean, steps)
-        _ = found.status, dict(found.threat), found.interval, dict(found.roles)
+        _ = found.status, dict(found.threat), found.weights, found.interval, dict(found.roles)
         return found
     except (*DAMAGE, Refusal) as error:
         raise Refusal(
@@ -183,18 +231,41 @@ def read_evaluation(path: Path, values: Mapping[str, Any], name: str) -> Evaluat
         ) from None
 
 
-def _read_run(name: str, path: Path) -> Run:
-    if path.is_dir():
-        files = list(records_in(path))
-        if not files:
-            raise Refusal(
-                f"{path} holds no {RECORD}; a report is made of the records of training and "
-                "evaluation; evaluate the run first, or name another folder"
-            )
-    elif path.is_file():
-        files = [path]
-    else:
+def read_certificate(path: Path, values: Mapping[str, Any]) -> Certificate:
+    """Returns a certificate of its JSON; a damaged one is refused."""
+    _check_schema(path, values)
+    try:
+        count = len(plain_row(values["data"]["labels"]))
+        bits = [tuple(map(bool, plain_row(values[name]))) for name in ("clean", "certified")]
+        if not count or {len(row) for row in bits} != {count}:
+            raise ValueError(f"{[len(row) for row in bits]} bits for {count} samples")
+        made = Certificate(path, values, *bits)
+        _ = made.method, made.votes, dict(made.threat), made.weights, made.samples
+        _ = [dict(check) for check in made.checks]
+        return made
+    except DAMAGE as error:
+        raise Refusal(
+            f"{path} is damaged ({type(error).__name__}: {error}); a record is read as it was "
+            "written; take an unchanged copy"
+        ) from None
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
         raise Refusal(f"{path} does not exist; a report is made of records; check the path")
+    files = list(records_in(path))
+    if not files:
+        raise Refusal(
+            f"{path} holds no {RECORD}; a report is made of the records of training and "
+            "evaluation; evaluate the run first, or name another folder"
+        )
+    return files
+
+
+def _read_run(name: str, path: Path) -> Run:
+    files = _files_of(path)
     energy, packed = (
         read_json(path / beside) if (path / beside).is_file() else None
         for beside in (ENERGY, PACKED)
@@ -218,6 +289,8 @@ def _read_run(name: str, path: Path) -> Run:
         elif kind == "diagnosis":
             inner.append(file.parent)
             run = replace(run, diagnoses=(*run.diagnoses, values))
+        elif kind == "certificate":
+            run = replace(run, certificates=(*run.certificates, read_certificate(file, values)))
     return run
 
 
@@ -302,3 +375,20 @@ def _protocol(found: Evaluation) -> str:
         for s in found.steps
     ]
     return json.dumps(rows, sort_keys=True)
+
+
+def plain_row(value: Any) -> list[int]:
+    """Returns a row of bits or whole numbers, packed or written out."""
+    if not isinstance(value, Mapping):
+        return [int(item) for item in value]
+    if "u4" in value:
+        return _numbers(value["u4"], "<u4")
+    return list(map(int, _bits(value["bits"], int(value["count"]))))
+
+
+def _check_schema(path: Path, values: Mapping[str, Any]) -> None:
+    if values.get("schema") != SCHEMA:
+        raise Refusal(
+            f"{path} has schema {values.get('schema')!r}; this version reads schema {SCHEMA}; read "
+            "it with the version that wrote it, or make it again"
+        )

@@ -63,8 +63,8 @@ def claimed_words(found: Evaluation, claimed: float | None) -> str:
     return f", where {how} would claim {percent(left_by(found, step))}"
 
 
-def headline(found: Evaluation, claimed: float | None = None) -> Facts:
-    """Returns the figures that one looks for first."""
+def headline(found: Evaluation, claimed: float | None = None, proved: Fact | None = None) -> Facts:
+    """Returns the figures that one looks for first; ``proved`` is the lower bound, if known."""
     facts = [Fact("Clean", percent(found.accuracy), counted(found.samples, "sample"))]
     usual, dice = claim(found), noise(found)
     if claimed is not None:
@@ -75,7 +75,8 @@ def headline(found: Evaluation, claimed: float | None = None) -> Facts:
         facts.append(Fact("Random noise", percent(left_by(found, dice)), "the reference"))
     worst = Fact("Worst case", percent(found.worst), f"95\u00a0%: {interval(*found.interval)}")
     tone = TONES.get(found.status, "")
-    return Facts((*facts, worst, Fact("Finding", found.status, "", tone)), large=True)
+    below = [proved] if proved else []
+    return Facts((*facts, worst, *below, Fact("Finding", found.status, "", tone)), large=True)
 
 
 def doubts_section(found: Evaluation, key: str) -> Section:
