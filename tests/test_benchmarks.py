@@ -13,7 +13,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("steps", "linear_cost", "judge_speed", "compare", "neurons", "gpu", "runtime", "memory")
-OURS += ("certificates", "pooling", "frontier", "figures", "compression")
+OURS += ("certificates", "pooling", "frontier", "figures", "compression", "first_paint")
 PEERS = ("spikingjelly", "snntorch", "norse", "torchattacks", "pyautoattack")
 
 
@@ -452,3 +452,36 @@ def test_a_table_of_compression_counts_against_what_is_converted_dense(monkeypat
     assert len(pairs) == 1  # of the one seed that both have
     assert pairs[0][1:4] == ["95", "harp less hydra", "1"]
     assert pairs[0][6].startswith("+50.0 (")
+
+
+@pytest.mark.slow  # trains and attacks a small network, and starts a browser
+def test_pages_are_opened_and_the_script_says_when_they_are_seen(tmp_path):
+    browser = importlib.import_module("tests.report.browser")
+    if browser.find() is None:
+        pytest.skip("no Chromium is here")
+    out = tmp_path / "record.json"
+    words = ["-m", "benchmarks.first_paint", "--quick", "--work", tmp_path / "work", "--out", out]
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    assert [page["runs"] for page in record["pages"].values()] == [1, 2]
+    for page in record["pages"].values():
+        first, whole = page["first_paint_seconds"], page["drawn_seconds"]
+        assert 0 < first["largest"] <= whole["largest"]
+    assert record["evaluation"]["samples"] == 8
+
+
+def test_the_table_of_pages_is_that_of_the_record_and_they_are_seen_soon():
+    module, pages = (importlib.import_module(f"benchmarks.{n}") for n in ("first_paint", "pages"))
+    record = json.loads(module.RECORD.read_text())
+    text = pages.table(module.rows(record))
+    assert f"<!-- first paint -->\n{text}\n<!-- end -->" in module.PAGE.read_text()
+    assert (record["evaluation"]["samples"], record["evaluation"]["suite"]) == (
+        1000, "standard-images"
+    )  # fmt: skip
+    for name, most in (("one", 2), ("fifty", 3)):
+        page = record["pages"][name]
+        assert page["first_paint_seconds"]["largest"] < most
+        assert page["megabytes"] < 10

@@ -231,9 +231,9 @@
   const hidden = (place) => place.parentElement.closest("details:not([open])") !== null;
   const drawn = new Map();
 
-  const draw = (place) => {
-    const width = Math.min(Math.max(place.clientWidth, 280), 1100);
-    if (hidden(place) || drawn.get(place) === width) return;
+  const roomOf = (place) => (hidden(place) ? 0 : Math.min(Math.max(place.clientWidth, 280), 1100));
+  const draw = (place, width = roomOf(place)) => {
+    if (!width || drawn.get(place) === width) return;
     drawn.set(place, width);
     const figure = figures[place.dataset.figure];
     place.replaceChildren(...DRAW[figure.kind](figure, width));
@@ -242,18 +242,20 @@
 
   // the text is painted first; then one figure after the other
   const places = [...document.querySelectorAll("[data-figure]")];
-  const queue = [...places];
+  let queue = [];
   const next = () => {
     const until = performance.now() + 30;
-    while (queue.length && performance.now() < until) draw(queue.shift());
+    while (queue.length && performance.now() < until) draw(...queue.shift());
     if (queue.length) setTimeout(next);
     else document.documentElement.dataset.drawn = "yes";
   };
-  requestAnimationFrame(() => setTimeout(next));
+  // all widths are asked for before anything is drawn: the page is laid out once
+  const start = () => { queue = places.map((place) => [place, roomOf(place)]); next(); };
+  requestAnimationFrame(() => setTimeout(start));
   let waiting;
-  addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => places.forEach(draw), 150); });
+  addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => places.forEach((place) => draw(place)), 150); });
   for (const fold of document.querySelectorAll("details")) {
-    fold.addEventListener("toggle", () => { if (fold.open) fold.querySelectorAll("[data-figure]").forEach(draw); });
+    fold.addEventListener("toggle", () => { if (fold.open) fold.querySelectorAll("[data-figure]").forEach((place) => draw(place)); });
   }
   const reveal = () => {
     const chapter = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -262,7 +264,7 @@
   };
   addEventListener("hashchange", reveal);
   reveal();
-  addEventListener("beforeprint", () => places.forEach(draw));
+  addEventListener("beforeprint", () => places.forEach((place) => draw(place)));
 
   for (const button of document.querySelectorAll(".sort")) {
     button.addEventListener("click", () => {
