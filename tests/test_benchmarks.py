@@ -466,7 +466,7 @@ def test_pages_are_opened_and_the_script_says_when_they_are_seen(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text())
-    assert [page["runs"] for page in record["pages"].values()] == [1, 2]
+    assert {name: page["runs"] for name, page in record["pages"].items()} == {"one": 1, "fifty": 2}
     for page in record["pages"].values():
         first, whole = page["first_paint_seconds"], page["drawn_seconds"]
         assert 0 < first["largest"] <= whole["largest"]
