@@ -65,6 +65,9 @@ def test_bounds_are_printed_written_and_compared_with_attacks(run, folder, tmp_p
     for words in ("method ibp", "certified accuracy", "sandwich: pass, certified "):
         assert words in said, words
     assert said.endswith("record.json")
+    words = ("--threat", "linf:0.003", "--limit", 16, "--device", "cpu", "--resume", "--quiet")
+    code, told, _ = run("certify", folder, *words, "--out", tmp_path / "c")
+    assert (code, told[:15]) == (0, "clean accuracy ")
 
 
 def test_votes_have_a_radius(run, folder, tmp_path):

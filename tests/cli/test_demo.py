@@ -74,6 +74,8 @@ def test_a_demo_that_was_stopped_goes_on_and_tells_the_same_again(
         code, again, _ = run("demo", "--out", out, "--device", "cpu")
     assert code == 0
     assert again == first
+    code, quiet, err = run("demo", "--out", out, "--device", "cpu", "--quiet")
+    assert (code, quiet, err) == (0, first, "")
 
 
 def test_its_commands_can_be_typed(tmp_path):

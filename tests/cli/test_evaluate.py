@@ -134,6 +134,7 @@ def test_a_program_gets_json_and_a_person_reads_the_rest_aside(run, folder, here
     _, said, aside = run("diagnose", folder, *few, "--json")
     assert json.loads(said)["samples"] == 2
     assert "record:" in aside
+    assert run("diagnose", folder, *few, "--resume", "--json", "--quiet")[1:] == (said, "")
     (here / "tiny.toml").write_text(RECIPE)
     words = ("train.epochs=1", "data.limit=64", "--out", here / "run", "--device", "cpu")
     _, said, aside = run("train", here / "tiny.toml", *words, "--json")
@@ -155,6 +156,9 @@ def test_the_last_lines_say_worst_case_doubts_and_where_the_record_is(run, folde
     assert record.suite == "smoke-images"
     assert record.data.name == "digits"
     assert record.data.training == 0
+    code, told, complaint = run("evaluate", folder, *words, "--resume", "--quiet")
+    assert (code, complaint) == (0, "")
+    assert told == said[said.index("clean accuracy") :]
 
 
 def test_a_run_is_resumed_and_never_overwritten(run, folder, tmp_path):

@@ -193,3 +193,13 @@ def test_the_module_is_the_command():
         check=True,
     )
     assert done.stdout.strip() == spikeproof.__version__
+
+
+def test_a_quiet_training_prints_its_results_alone(run, recipe, tmp_path):
+    code, out, err = run("train", recipe, "train.epochs=1", "--quiet", "--out", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert out.startswith("test accuracy")
+    assert out.endswith(f"weights, record and metrics: {tmp_path / 'run'}")
+    code, out, err = run("train", recipe, "train.epochs=1", "-q", "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert "--resume" in err

@@ -7,7 +7,7 @@ import pytest
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from spikeproof.cli._terminal import aside, terminal
+from spikeproof.cli._terminal import aside, tell, terminal, voice
 
 
 def test_brackets_are_text(capsys):
@@ -55,3 +55,25 @@ def test_a_terminal_shows_bars_beside_the_story_and_a_log_shows_lines(lively, mo
     said = console.file.getvalue()
     assert ("epoch 1/15" in said) is not lively
     assert "training" in said
+
+
+@pytest.mark.parametrize("lively", [True, False])
+def test_a_quiet_command_tells_results_and_nothing_else(lively, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR" if lively else "NO_COLOR", "1")
+    console = voice(quiet=True)
+    console.file = io.StringIO()
+    console.print("epoch 1/15")
+    with Progress(TextColumn("{task.description}"), console=console) as bar:
+        bar.add_task("training")
+        bar.console.print("epoch 2/15")
+    tell(console, "worst case 40 %")
+    console.print("weights")
+    assert console.file.getvalue() == "worst case 40 %\n"
+
+
+def test_beside_a_record_a_quiet_command_tells_nothing():
+    console = voice(as_json=True, quiet=True)
+    console.file = io.StringIO()
+    console.print("epoch 1/15")
+    tell(console, "worst case 40 %")
+    assert console.file.getvalue() == ""

@@ -21,6 +21,7 @@ from spikeproof.cli._flags import (
     Name,
     Out,
     Overrides,
+    Quiet,
     Recipe,
     Resume,
     Root,
@@ -67,6 +68,7 @@ def train(
     ] = None,
     resume: Resume = False,
     as_json: Json = False,
+    quiet: Quiet = False,
     data_dir: Root = Path("data"),
     device: Device = "auto",
 ) -> None:
@@ -81,7 +83,7 @@ def train(
         data_dir,
         device=device,
         resume=resume,
-        console=voice(as_json=as_json),
+        console=voice(as_json=as_json, quiet=quiet),
     )
     if as_json:
         say(record)
@@ -111,6 +113,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
     shard: Annotated[str, typer.Option(help="k/n: this process takes one part of n.")] = "1/1",
     seed: int = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
     data_dir: Root = Path("data"),
     device: Device = "auto",
 ) -> None:
@@ -125,7 +128,7 @@ def evaluate(  # noqa: PLR0913  the flags of one command
         suite,
         folder_out(out) or folder_of(model) / "evaluation",
         Conditions(limit, seed, batch, shard_of(shard), resume),
-        voice(as_json=as_json),
+        voice(as_json=as_json, quiet=quiet),
     )
     if as_json:
         say({**summary(record), "finding": asdict(record.finding)})
@@ -152,6 +155,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time; changes no result.")] = 64,
     seed: int = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
     data_dir: Root = Path("data"),
     device: Device = "auto",
 ) -> None:
@@ -168,7 +172,7 @@ def diagnose(  # noqa: PLR0913  the flags of one command
         part or (),
         folder_out(out) or folder_of(model) / "diagnosis",
         Conditions(limit, seed, batch, resume=resume),
-        voice(as_json=as_json),
+        voice(as_json=as_json, quiet=quiet),
     )
     if as_json:
         say(overview(found))
@@ -194,12 +198,14 @@ def certify(  # noqa: PLR0913  the flags of one command
     ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was ended.")] = False,
     seed: int = 0,
+    quiet: Quiet = False,
     data_dir: Root = Path("data"),
     device: Device = "auto",
 ) -> None:
     """Prove which answers no attack changes: lower bounds beside the upper bounds of evaluate."""
     from spikeproof.cli._certify import certify_command, method_of
     from spikeproof.cli._evaluate import Target
+    from spikeproof.cli._terminal import voice
     from spikeproof.evaluate import Conditions
 
     certify_command(
@@ -209,6 +215,7 @@ def certify(  # noqa: PLR0913  the flags of one command
         folder_out(out) or folder_of(model) / "certificate",
         Conditions(limit, seed, resume=resume),
         Path(against) if against else None,
+        voice(quiet=quiet),
     )
 
 
@@ -350,11 +357,12 @@ def energy(
 def demo(
     out: Annotated[str, typer.Option(metavar="PATH", help="The folder.")] = "runs/demo",
     device: Device = "auto",
+    quiet: Quiet = False,
 ) -> None:
     """Train, attack, explain and pack three networks on embedded handwriting, and write a page."""
     from spikeproof.cli._demo import demo as run
 
-    run(folder_out(out) or Path(out), device=device)
+    run(folder_out(out) or Path(out), device=device, quiet=quiet)
 
 
 @app.command(epilog=examples("doctor"))

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from spikeproof.catalogue import read_threat
 from spikeproof.cli._evaluate import Target, load_target, named, watched
-from spikeproof.cli._terminal import terminal
+from spikeproof.cli._terminal import tell, terminal
 from spikeproof.cli._train import pick_device
 from spikeproof.errors import Refusal, nearest
 from spikeproof.evaluate import (
@@ -74,7 +74,7 @@ def certify_command(
             watch=watch,
         )
     report(console, certificate)
-    console.print(f"record: {out / 'record.json'}")
+    tell(console, f"record: {out / 'record.json'}")
     return certificate
 
 
@@ -82,15 +82,16 @@ def report(console: Console, certificate: Certificate) -> None:
     """Prints the numbers that are looked for first."""
     told = overview_of(certificate)
     count = told["samples"]
-    console.print(f"clean accuracy {told['clean_accuracy']:.2%} on {count} samples")
-    console.print(f"certified accuracy {told['certified_accuracy']:.2%}")
+    tell(console, f"clean accuracy {told['clean_accuracy']:.2%} on {count} samples")
+    tell(console, f"certified accuracy {told['certified_accuracy']:.2%}")
     if certificate.radius:
-        console.print(
+        tell(
+            console,
             f"mean radius {told['mean_radius']:.4g}; no answer for {told['abstained']} samples; a "
-            "vote over noise is certified, not the network's own answer"
+            "vote over noise is certified, not the network's own answer",
         )
     for check in certificate.checks:
-        console.print(f"{check.id}: {check.verdict}, {check.detail}")
+        tell(console, f"{check.id}: {check.verdict}, {check.detail}")
 
 
 def _told(p: Progress, left: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from spikeproof.cli._evaluate import Target, evaluate_command
 from spikeproof.cli._export import export
 from spikeproof.cli._report import report_command
 from spikeproof.cli._run import Job, run
-from spikeproof.cli._terminal import aside, terminal
+from spikeproof.cli._terminal import voice
 from spikeproof.cli._train import train
 from spikeproof.errors import Refusal
 from spikeproof.evaluate import Conditions
@@ -50,12 +50,13 @@ class Stage:
         return self.folder / name
 
 
-def demo(out: Path, *, device: str = "auto") -> None:
+def demo(out: Path, *, device: str = "auto", quiet: bool = False) -> None:
     """Trains, attacks, explains and packs three networks, and writes the page about them.
 
-    Every step is a command. What is finished in the folder is not done again.
+    Every step is a command. What is finished in the folder is not done again. A quiet one tells
+    the story and nothing beside it.
     """
-    stage = Stage(out, terminal(), aside(), device)
+    stage = Stage(out, voice(), voice(as_json=True, quiet=quiet), device)
     _unpack(out)
     stage.console.print(
         f"three small spiking networks learn to read handwriting, in {out}; Ctrl-C stops, and the "

@@ -12,7 +12,7 @@ from rich.console import Console
 from spikeproof.attacks import Threat
 from spikeproof.catalogue import OWN, read_rule, read_threat
 from spikeproof.cli._evaluate import Target, load_target, named, watched
-from spikeproof.cli._terminal import terminal
+from spikeproof.cli._terminal import tell, terminal
 from spikeproof.cli._train import pick_device
 from spikeproof.evaluate import PARTS, Conditions, Diagnosis, Progress, diagnose, overview
 from spikeproof.spiking import keep_large_blocks
@@ -53,7 +53,7 @@ def diagnose_command(
             only=parts or PARTS,
         )
     report(console, diagnosis, met)
-    console.print(f"record: {out / 'record.json'}")
+    tell(console, f"record: {out / 'record.json'}")
     return diagnosis
 
 
@@ -85,13 +85,13 @@ def report(console: Console, diagnosis: Diagnosis, threat: Threat) -> None:
     for note in diagnosis.notes:
         console.print(f"note: {note}")
     if diagnosis.finding:
-        console.print(f"doubts under {threat.kind}: {diagnosis.finding.status}")
+        tell(console, f"doubts under {threat.kind}: {diagnosis.finding.status}")
         for reason in diagnosis.finding.reasons:
-            console.print(f"  {reason}")
+            tell(console, f"  {reason}")
 
 
 def _seen(console: Console, inputs: str, seen: dict[str, Any], name: dict[str, str]) -> None:
-    console.print(f"{inputs}: accuracy {_share(seen['accuracy'])}")
+    tell(console, f"{inputs}: accuracy {_share(seen['accuracy'])}")
     rates = ", ".join(f"{name} {_share(rate)}" for name, rate in seen["rate"].items())
     console.print(f"  spikes per neuron and step: {rates or 'unknown'}")
     for rule, operations in seen["trails"].items():

@@ -18,7 +18,7 @@ from rich.progress import Progress as Bar
 from torch import nn
 
 from spikeproof.catalogue import load_network, read_data, read_spec, read_suite, read_threat
-from spikeproof.cli._terminal import terminal
+from spikeproof.cli._terminal import tell, terminal
 from spikeproof.cli._train import pick_device
 from spikeproof.data import Dataset, load
 from spikeproof.errors import Refusal
@@ -203,15 +203,16 @@ def report(console: Console, record: Record, out: Path) -> None:
             f"{sum(standing) / count:.2%} stand"
         )
     low, high = record.interval
-    console.print(f"clean accuracy {record.clean_accuracy:.2%} on {count} samples")
-    console.print(
-        f"worst case {record.robust_accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    tell(console, f"clean accuracy {record.clean_accuracy:.2%} on {count} samples")
+    tell(
+        console,
+        f"worst case {record.robust_accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})",
     )
-    console.print(f"doubts: {record.finding.status}")
+    tell(console, f"doubts: {record.finding.status}")
     for reason in record.finding.reasons[:SHOWN]:
-        console.print(f"  {reason}")
+        tell(console, f"  {reason}")
     where = out if record.shard[1] == 1 else out / f"shard-{record.shard[0]}-of-{record.shard[1]}"
-    console.print(f"record: {where / 'record.json'}")
+    tell(console, f"record: {where / 'record.json'}")
 
 
 def shard_of(text: str) -> tuple[int, int]:

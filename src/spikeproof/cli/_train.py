@@ -12,7 +12,7 @@ from spikeproof import records
 from spikeproof.catalogue import Recipe, read_data, to_values
 from spikeproof.cli._fitting import Run, train_once
 from spikeproof.cli._stages import RECORD, train_in_stages
-from spikeproof.cli._terminal import terminal
+from spikeproof.cli._terminal import tell, terminal
 from spikeproof.errors import Refusal, short
 from spikeproof.spiking import keep_large_blocks
 
@@ -56,11 +56,12 @@ def train(
     }
     records.write_json(out / RECORD, record)
     accuracy = record["result"]["test"]["accuracy"]
-    console.print(
+    tell(
+        console,
         f"test accuracy {accuracy:.2%} on {len(dataset.test)} samples that neither training nor "
-        f"selection saw (epoch {result['selected_epoch']} was selected on validation samples)"
+        f"selection saw (epoch {result['selected_epoch']} was selected on validation samples)",
     )
-    console.print(f"weights, record and metrics: {out}")
+    tell(console, f"weights, record and metrics: {out}")
     return record
 
 
