@@ -25,6 +25,7 @@ from spikeproof.cli._flags import (
     Recipe,
     Resume,
     Root,
+    Run,
     folder_of,
     folder_out,
 )
@@ -62,10 +63,7 @@ def _options(
 def train(
     recipe: Recipe,
     overrides: Overrides = None,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The run folder; runs/NAME of the recipe by default."),
-    ] = None,
+    out: Run = None,
     resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -21,6 +21,10 @@ Root = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON record, all else to stderr.")]
+Run = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="The run folder; runs/NAME of the recipe by default."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, no progress.")]
 Out = Annotated[
     str | None, typer.Option(metavar="PATH", help="The record's folder; one in MODEL by default.")
