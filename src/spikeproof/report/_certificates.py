@@ -34,6 +34,7 @@ from spikeproof.statistics import wilson
 SANDWICH = "sandwich"
 METHODS = {
     "ibp": "interval bounds",
+    "crown": "linear bounds",
     "exact": "every input asked",
     "smoothing": "vote over Gaussian noise",
     "rate_coding": "vote over Poisson spikes",
