@@ -79,6 +79,25 @@ def test_what_cannot_be_exported_is_refused(factory, run, words, word):
     assert word in complaint
 
 
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("net.ONNX",), "does not end as a file of a network"),
+        (("keep.toml",), "does not end as a file of a network"),
+        (("net.onnx", "--to", "nir"), "for --to nir its own"),
+        (("keep.toml", "--to", "packed"), "nothing else is overwritten"),
+        (("folder.spkp",), "nothing else is overwritten"),
+    ],
+)
+def test_only_exported_networks_are_written_over(factory, run, tmp_path, words, word):
+    (tmp_path / "keep.toml").write_text("mine")
+    (tmp_path / "folder.spkp").mkdir()
+    code, _, complaint = run("export", factory, *words, "--shape", "1x8x8")
+    assert code == 2
+    assert word in complaint
+    assert (tmp_path / "keep.toml").read_text() == "mine"
+
+
 def test_a_shape_is_three_numbers():
     assert image_shape("a:b", "3x32x24") == (3, 32, 24)
     with pytest.raises(Refusal, match="3x32x32"):

@@ -80,15 +80,25 @@ def test_what_a_file_answers_otherwise_is_counted_by_hand(case, tmp_path):
     assert found.robust_accuracy == stands.mean()
 
 
-def test_a_tie_is_an_error_and_nothing_broken_is_nothing_to_show(case, tmp_path):
-    net, data, record, folder, graph = case
+def test_a_tie_is_an_error(case, tmp_path):
+    graph = case[4]
     last = graph.nodes[-1]
     silent = replace(last, weights=Weights.of(0 * last.weights.dense()), bias=0 * last.bias)
     pack(tmp_path / "net.spkp", Graph((*graph.nodes[:-1], silent)))
     assert again(case, tmp_path / "net.spkp").accuracy == 0
-    whole = replace(record, artifacts={})
-    found = replay(folder / "out", whole, net, data, THREAT, folder / "net.spkp")
-    assert (found.adversarial.samples, found.robust_accuracy) == (0, 1)
+
+
+def test_adversarials_that_nobody_kept_are_missed_and_none_are_not(case):
+    net, data, record, folder, _ = case
+    fallen = sum(record.clean) - sum(record.robust)
+    assert fallen > 0
+    without = replace(record, artifacts={})
+    with pytest.raises(Refusal, match=f"broke {fallen} samples"):
+        replay(folder / "out", without, net, data, THREAT, folder / "net.spkp")
+    steps = (replace(step, success=(False,) * len(step.success)) for step in record.steps)
+    harmless = replace(without, steps=tuple(steps))
+    found = replay(folder / "out", harmless, net, data, THREAT, folder / "net.spkp")
+    assert (found.adversarial.samples, found.robust_accuracy) == (0, found.accuracy)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "nir"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import math
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from spikeproof.errors import Refusal
 from spikeproof.interop import load_foreign
 from spikeproof.models import VGG11, VGG16, WRN, Setting, build
-from spikeproof.seeding import isolated
+from spikeproof.seeding import generator, isolated
 from spikeproof.spiking import IF
 
 
@@ -127,7 +128,7 @@ def checkpoint(layout, *, learned=False):
         theirs = published(layout, sizes(net, layout), learned=learned)
         for value in theirs.state_dict().values():
             if value.is_floating_point():
-                value.copy_(torch.rand_like(value))
+                value.copy_(0.1 + torch.rand_like(value))
     return net, theirs
 
 
@@ -178,28 +179,71 @@ def test_names_that_differ_are_told_and_nothing_is_loaded(tmp_path):
     net, theirs = checkpoint("vgg16-features")
     state = {f"module.{name}": value for name, value in theirs.state_dict().items()}
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    state["module.features.0.popup_scores"] = torch.zeros(3)
+    state["module.features.0.noise"] = torch.zeros(3)
     gone = state.pop("module.features.3.weight")
     torch.save(state, tmp_path / "net.pth")
-    with pytest.raises(Refusal, match=r"missing features.3.weight, unexpected .*popup_scores"):
+    with pytest.raises(Refusal, match=r"missing features.3.weight, unexpected .*noise"):
         load_foreign(tmp_path / "net.pth", "vgg16-features", net)
     torch.save({**state, "module.features.3.weight": gone[:1]}, tmp_path / "net.pth")
     with pytest.raises(Refusal, match=r"features.3.weight is torch.float32 of shape"):
-        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
+        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["noise"])
     torch.save({**state, "module.features.3.weight": gone * torch.nan}, tmp_path / "net.pth")
     with pytest.raises(Refusal, match="NaN"):
-        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
+        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["noise"])
     torch.save({**state, "module.features.3.weight": gone.long()}, tmp_path / "net.pth")
     with pytest.raises(Refusal, match=r"features.3.weight is torch.int64"):
-        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
+        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["noise"])
     torch.save({**state, "features.3.weight": gone}, tmp_path / "net.pth")
     with pytest.raises(Refusal, match=r"unexpected module.classifier.0.bias"):
-        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
+        load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["noise"])
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     torch.save({**state, "module.features.3.weight": gone}, tmp_path / "net.pth")
-    load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["popup_scores"])
+    load_foreign(tmp_path / "net.pth", "vgg16-features", net, without=["noise"])
     torch.testing.assert_close(net.layers[3].weight.detach(), gone, rtol=0, atol=0)
+
+
+def test_scores_of_hydra_choose_the_weights_in_use(tmp_path):
+    net, theirs = checkpoint("vgg16-features")
+    state = dict(theirs.state_dict())
+    scored = [name for name in state if state[name].dim() > 1]
+    for turn, name in enumerate(scored):
+        scores = torch.randn(state[name].shape, generator=generator(turn, "scores"))
+        state[name.removesuffix("weight") + "popup_scores"] = scores
+    torch.save(state, tmp_path / "net.pth")
+    for share in (None, 0.0, 1.5, math.nan):
+        with pytest.raises(Refusal, match="tables of scores and share is"):
+            load_foreign(tmp_path / "net.pth", "vgg16-features", net, share=share)
+    load_foreign(tmp_path / "net.pth", "vgg16-features", net, share=0.25)
+    ours, first = net.layers[0].weight.detach(), "features.0."
+    scores = state[f"{first}popup_scores"].abs()
+    lowest = scores >= scores.flatten().sort().values[int(0.75 * scores.numel())]
+    torch.testing.assert_close(ours, state[f"{first}weight"] * lowest, rtol=0, atol=0)
+    load_foreign(tmp_path / "net.pth", "vgg16-features", net, share=1.0)
+    torch.testing.assert_close(net.layers[0].weight.detach(), state[f"{first}weight"])
+    torch.save(theirs.state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(Refusal, match="0 tables of scores"):
+        load_foreign(tmp_path / "plain.pth", "vgg16-features", net, share=0.5)
+    state[f"{first}popup_scores"] = scores[:1]
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(Refusal, match=r"has no features.0.weight of its shape"):
+        load_foreign(tmp_path / "net.pth", "vgg16-features", net, share=0.5)
+
+
+def test_what_our_network_would_change_is_refused(tmp_path):
+    net, theirs = checkpoint("vgg11-layers", learned=True)
+    state = dict(theirs.state_dict())
+    for ending, bad in (("v_th", 0.001), ("running_var", -1.0)):
+        name = next(name for name in state if name.endswith(ending))
+        torch.save({**state, name: torch.full_like(state[name], bad)}, tmp_path / "net.pth")
+        with pytest.raises(Refusal, match=f"{name} is {bad:g}"):
+            load_foreign(tmp_path / "net.pth", "vgg11-layers", net)
+    name = next(iter(state))
+    torch.save({**state, name: state[name].to("meta")}, tmp_path / "net.pth")
+    with pytest.raises(Refusal, match="plain tensor"):
+        load_foreign(tmp_path / "net.pth", "vgg11-layers", net)
+    with pytest.raises(Refusal, match="list of words"):
+        load_foreign(tmp_path / "net.pth", "vgg11-layers", net, without="noise")
 
 
 def test_files_that_run_code_are_not_read(tmp_path):

@@ -253,6 +253,45 @@ def test_a_memory_does_not_depend_on_when_gradients_are_asked_for(story, steps):
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_the_default_dtype_changes_nothing():
+    rule, before = ASSG(), torch.get_default_dtype()
+    x = current(4, 3, 5).requires_grad_()
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        memory = rule.memory()
+        try:
+            torch.set_default_dtype(dtype)
+            spikes, _ = integrate_and_fire(x, None, 1.0, 0.5, hard=True, rule=rule, memory=memory)
+            means = [each.clone() for each in memory.means]
+            found.append([spikes, *means, *torch.autograd.grad(spikes.sum(), x)])
+        finally:
+            torch.set_default_dtype(before)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("what", ["currents", "membrane"])
+def test_what_a_late_look_needs_may_not_be_overwritten(what):
+    rule = ASSG()
+    memory, given = rule.memory(), {"currents": current(4, 3, 5), "membrane": current(1, 3, 5)[0]}
+    theta = torch.tensor(1.0, requires_grad=True)
+    how = {"hard": True, "rule": rule, "memory": memory}
+    spikes, _ = integrate_and_fire(*given.values(), theta, 0.5, **how)
+    given[what].add_(1)
+    with pytest.raises(Refusal, match="overwritten"):
+        _ = memory.means
+    with pytest.raises(RuntimeError, match="inplace"):
+        spikes.sum().backward()
+
+
+def test_a_threshold_that_changed_before_its_gradient_is_noticed():
+    theta = torch.tensor(1.0, requires_grad=True)
+    spikes, _ = integrate_and_fire(current(4, 3, 5), None, theta, 0.5, hard=True, rule=BPTT())
+    with torch.no_grad():
+        theta.fill_(0.5)
+    with pytest.raises(RuntimeError, match="inplace"):
+        spikes.sum().backward()
+
+
 def test_a_memory_holds_no_graph():
     rule = ASSG()
     memory = rule.memory()

@@ -16,6 +16,7 @@ from spikeproof.ir import Graph, Storage, pack, write_nir, write_onnx
 
 WRITERS = {"onnx": write_onnx, "nir": write_nir}
 FORMATS = ("packed", *WRITERS)
+ENDINGS = {"spkp": "packed", "onnx": "onnx", "nir": "nir"}
 
 
 def export(
@@ -23,9 +24,7 @@ def export(
 ) -> Storage | None:
     """Writes the network of a run folder or a factory; tells where a packed one's bytes are."""
     console = console or terminal()
-    to = to or (kind if (kind := file.suffix.removeprefix(".")) in WRITERS else "packed")
-    if to not in FORMATS:
-        raise Refusal(f"--to is {short(to)}; {nearest(to, FORMATS)}")
+    to = _format(file, to)
     if to in WRITERS and precision != "fp32":
         raise Refusal(
             f"--precision is {short(precision)}; {to} is written in fp32; leave it out, or pack"
@@ -42,6 +41,25 @@ def export(
     storage = pack(file, graph, precision)
     _report(console, file, graph, storage, network)
     return storage
+
+
+def _format(file: Path, to: str) -> str:
+    """Returns the format that is asked for, or that of the file's ending."""
+    if to and to not in FORMATS:
+        raise Refusal(f"--to is {short(to)}; {nearest(to, FORMATS)}")
+    meant = ENDINGS.get(file.suffix.removeprefix("."))
+    if (meant or to) != (to or meant) or not (to or meant):
+        raise Refusal(
+            f"{short(str(file))} does not end as a file of a network does; what runs it goes by "
+            f"its ending; let it be one of {', '.join('.' + ending for ending in ENDINGS)}"
+            + (f", for --to {to} its own" if to else "")
+        )
+    if file.is_dir() or (meant is None and file.exists()):
+        raise Refusal(
+            f"{file} is there and no exported network; nothing else is overwritten; name another "
+            "file"
+        )
+    return to or meant or "packed"
 
 
 def image_shape(model: str, shape: str) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,7 @@ def file_out(out: Path | None, usual: Path) -> Path:
     """Returns the new file that --out names, or the first free one of the usual name."""
     if out is None:
         further = (usual.with_name(f"{usual.stem}-{n}{usual.suffix}") for n in count(2))
-        return next(path for path in chain([usual], further) if not path.exists())
-    if out.exists():
+        return next(path for path in chain([usual], further) if not os.path.lexists(path))
+    if os.path.lexists(out):
         raise Refusal(f"{out} exists; records are never overwritten; name another --out")
     return out

@@ -79,6 +79,12 @@ def replay(
     answer = answer_of(file)
     known = [record.data.indices[place] for place in record.places]
     kept = unchanged(folder, record)
+    fallen = sum(record.clean) - sum(record.robust)
+    if kept is None and fallen:
+        raise Refusal(
+            f"the record keeps none of the adversarials that broke {fallen} samples; "
+            "they are what is replayed; evaluate again and keep them"
+        )
     places, x_adv = read_tensors(kept) if kept else ([], torch.zeros(0))
     indices = [record.data.indices[place] for place in places]
     if strangers := set(indices) - set(known):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeproof.errors import Refusal, nearest
+from spikeproof.spiking import IF
 
 # Where the first layer of a module of theirs stands in ours; both count within a Sequential.
 STARTS: Mapping[str, Mapping[str, int]] = {
@@ -33,6 +34,8 @@ BLOCK: Mapping[str, str] = {
 }
 LAYOUTS = (*STARTS, "wrn-blocks", "wrn-features")
 THRESHOLD = ("learned.theta", "v_th")  # ours, and theirs, of neurons that learn it
+SCORES = "popup_scores"
+LEAST = {THRESHOLD[0]: IF().floor, "running_var": 0.0}  # what a network of ours computes with
 MOST_NAMED = 4
 WRAPPED = "module."  # by DataParallel
 
@@ -40,21 +43,29 @@ Names = Mapping[str, str]  # of theirs: ours
 
 
 def load_foreign(
-    path: Path, layout: str, network: nn.Module, *, without: Sequence[str] = ()
+    path: Path,
+    layout: str,
+    network: nn.Module,
+    *,
+    without: Sequence[str] = (),
+    share: float | None = None,
 ) -> None:
     """Fills a network of ours from a checkpoint of others: all of it, or not at all.
 
     ``layout`` names the table of their names. Entries of the checkpoint that end in a word of
-    ``without``, such as HYDRA's ``popup_scores``, are left out; any other that does not fit is
-    refused, and so is a weight of the network that the checkpoint does not have.
+    ``without`` are left out; any other that does not fit is refused, and so is a weight of the
+    network that the checkpoint does not have. A checkpoint with HYDRA's ``popup_scores`` keeps all
+    weights of a network that uses the ``share`` with the largest scores: here the others become 0.
     """
     if layout not in LAYOUTS:
         raise Refusal(f"layout is {layout!r}; {nearest(layout, LAYOUTS)}")
+    if isinstance(without, str):
+        raise Refusal(f"without is {without!r}; it is a list of words; write [{without!r}]")
     own = network.state_dict()
     names = foreign_names(layout, list(own))
     found = {
         key: value
-        for key, value in _tensors(path).items()
+        for key, value in _masked(path, _tensors(path), share).items()
         if not any(key.endswith(word) for word in without)
     }
     missing, unexpected = sorted(set(names) - set(found)), sorted(set(found) - set(names))
@@ -67,7 +78,31 @@ def load_foreign(
     network.load_state_dict({o: _fitting(t, found[t], o, own[o]) for t, o in names.items()})
 
 
+def _masked(path: Path, found: dict[str, Tensor], share: float | None) -> dict[str, Tensor]:
+    """Returns the tensors as the forward pass of HYDRA uses them, without its scores."""
+    scored = [key for key in found if key.endswith(SCORES)]
+    if share is None and not scored:
+        return found
+    if share is None or not scored or not 0 < share <= 1:
+        raise Refusal(
+            f"{path} has {len(scored)} tables of scores and share is {share}; scores choose which "
+            "share of the weights, above 0 and up to 1, is in use; say share = 0.1 for a tenth, "
+            "and nothing where there are no scores"
+        )
+    for key in scored:
+        scores, weight = found.pop(key), key.removesuffix(SCORES) + "weight"
+        if weight not in found or found[weight].shape != scores.shape:
+            raise Refusal(
+                f"{key} has no {weight} of its shape; scores choose weights; take another file"
+            )
+        out = scores.abs().flatten().argsort()[: int((1 - share) * scores.numel())]
+        found[weight] = found[weight].clone().flatten().index_fill(0, out, 0).view_as(scores)
+    return found
+
+
 def _fitting(theirs: str, value: Tensor, ours: str, wanted: Tensor) -> Tensor:
+    if value.is_nested or value.is_meta:
+        raise Refusal(f"{theirs} is no plain tensor; weights are numbers; save them as such")
     kinds = value.is_floating_point(), wanted.is_floating_point()
     if value.shape != wanted.shape or value.layout != wanted.layout or kinds[0] != kinds[1]:
         raise Refusal(
@@ -76,6 +111,12 @@ def _fitting(theirs: str, value: Tensor, ours: str, wanted: Tensor) -> Tensor:
         )
     if not torch.isfinite(value.to(wanted.dtype)).all():
         raise Refusal(f"{theirs} has NaN or infinity; weights are finite; take another file")
+    for ending, least in LEAST.items():
+        if ours.endswith(ending) and value.numel() and value.min() < least:
+            raise Refusal(
+                f"{theirs} is {value.min().item():g}; {ending} is {least} or more, and would be "
+                "another network's if it were raised to that; take another file"
+            )
     return value
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikeproof.errors import Refusal
 from spikeproof.spiking._curves import known_curve
 from spikeproof.spiking._loops import Pass, backward, forward
 from spikeproof.spiking._reference import How, refuse_second_derivative
@@ -112,7 +113,8 @@ def _like(x: Tensor, order: Order) -> Tensor:
 
 def _new(steps: int, like: Tensor, order: Order) -> Tensor:
     """Returns memory for this many steps in the given order."""
-    return _back(torch.empty(steps, *(like.shape[axis] for axis in order)), order)
+    sizes = (steps, *(like.shape[axis] for axis in order))
+    return _back(torch.empty(sizes, dtype=like.dtype, device=like.device), order)
 
 
 def _back(lying: Tensor, order: Order) -> Tensor:
@@ -200,7 +202,8 @@ class _Fused(torch.autograd.Function):
             current, membrane, theta, tau, how, tracked=tracked
         )
         if tracked:
-            ctx.save_for_backward(*kept)
+            learned = (x if isinstance(x, Tensor) else None for x in (theta, tau))
+            ctx.save_for_backward(*kept, *learned)  # autograd sees when they are overwritten
             ctx.how, ctx.numbers = how, {"theta": float(theta), "tau": float(tau)}
         return spikes, after
 
@@ -209,7 +212,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, d_spikes: Tensor | None, d_after: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
-        given, membrane, starts, slopes = ctx.saved_tensors
+        given, membrane, starts, slopes, *_ = ctx.saved_tensors
         seen: _Seen | None = ctx.seen
         how, order, steps = ctx.how, _order(given), ctx.how.steps
         current, held = how.held(given), len(given) < steps
@@ -344,12 +347,18 @@ def _seeing(
     start = None if membrane is None else membrane.detach()
 
     def find() -> Means:
+        if [of._version for of in (current, *begun)] != versions:
+            raise Refusal(
+                "the currents of a layer were overwritten before its adaptive rule looked at them; "
+                "what a gradient will need stays as it is; write into a copy"
+            )
         mean, deviation = (_new(how.steps, how.held(current), order) for _ in range(2))
         beside = {"mean": mean, "deviation": deviation, **before}
         _forward(current, start, **numbers, how=how, tracked=False, beside=beside)
         return mean, deviation
 
-    current = given.detach()
+    current, begun = given.detach(), [] if start is None else [start]
+    versions = [of._version for of in (current, *begun)]
     seen = _Seen(before, find)
     if not memory.frozen:
         memory.later(seen)
