@@ -47,7 +47,7 @@ def gather(
         raise Refusal(
             f"the adversarials of {len(missing)} broken samples are not in {folder}; they are "
             "written as samples fall and are needed until the record is; evaluate again into "
-            "another folder, or with keep_adversarials=False"
+            "another folder, or with Conditions(keep_adversarials=False)"
         )
     if not broken:
         (folder / FILE).unlink(missing_ok=True)
